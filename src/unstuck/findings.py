@@ -1,0 +1,149 @@
+"""The second waist: what is said. Plain data; a rule returns a Finding, the engine a Diagnosis."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from unstuck.trace.facts import Run, Site
+
+Grade = Literal["certain", "likely", "possible"]
+Role = Literal["cause", "latent", "consequence", "note"]
+Source = Literal["graph", "values", "statistics", "probe", "experiment", "loop", "exception"]
+
+GRADES: tuple[Grade, ...] = ("certain", "likely", "possible")
+ROLES: tuple[Role, ...] = ("cause", "latent", "consequence", "note")
+
+# How a fault bears on learning; the engine turns it into a role once the symptom is known.
+#   blocks  while it lasts nothing can be learned, whatever the loss looks like: a cause as soon as it is seen
+#   hinders weaker or bounded learning: a cause unless the training is shown to learn
+#   choice  may be meant (a frozen backbone): a cause only where the training is shown to be stuck
+#   harmless a note, whatever happens
+Bearing = Literal["blocks", "hinders", "choice", "harmless"]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """One thing that was seen. `text` is a full sentence that a reader without the code understands."""
+
+    text: str
+    value: float | None = None
+    unit: str = ""
+    source: Source = "graph"
+
+
+class Intervention(msgspec.Struct, frozen=True):
+    """A fix as data: what an experiment would change at the boundary of the running training."""
+
+    kind: str
+    arguments: dict[str, float | str | bool | list[float]] = msgspec.field(default_factory=dict)
+
+
+class Fix(msgspec.Struct, frozen=True):
+    """What to change. safe: same meaning, only right; unsafe: needs a decision; display: cannot be done by a machine."""
+
+    summary: str
+    applicability: Literal["safe", "unsafe", "display"] = "display"
+    diff: str | None = None
+    intervention: Intervention | None = None
+
+
+class Finding(msgspec.Struct):
+    """One diagnosis. `bearing` decides the role together with the symptom (engine.roles)."""
+
+    code: str
+    name: str
+    grade: Grade
+    summary: str
+    bearing: Bearing = "hinders"
+    role: Role = "cause"
+    evidence: list[Evidence] = msgspec.field(default_factory=list)
+    locations: list[Site] = msgspec.field(default_factory=list)
+    explains: list[str] = msgspec.field(default_factory=list)
+    fix: Fix | None = None
+    floor: float | None = None  # nats: the lowest loss this fault allows; a plateau there is this fault's doing
+    separating: str = ""  # the experiment that would decide, where the evidence does not
+    verdict: None = None
+
+
+class NotChecked(msgspec.Struct, frozen=True):
+    """A rule that could not be asked."""
+
+    code: str
+    reason: str
+
+
+class Excluded(msgspec.Struct, frozen=True):
+    """A rule that was asked and found its subject in order."""
+
+    code: str
+    text: str
+
+
+class Symptom(msgspec.Struct):
+    """The state a training is in. Losses in nats."""
+
+    name: str
+    since_step: int | None = None
+    loss: float | None = None
+    chance: float | None = None
+    base_rate: float | None = None
+    floor: float | None = None
+    classes: int | None = None
+    skill: float | None = None
+    skill_interval: list[float] | None = None
+    accuracy: float | None = None
+    recall: list[float | None] | None = None
+    predicted_share: list[float] | None = None
+    loss_kind: str = ""
+    reason: str = ""
+    due_step: int | None = None
+    judged: bool = True
+
+    @property
+    def learns(self) -> bool:
+        return self.name == "learning"
+
+    @property
+    def stuck(self) -> bool:
+        """The loss is shown not to do what it should."""
+        return self.name in {
+            "at-chance", "at-prior", "above-chance", "plateau", "constant", "diverging", "non-finite",
+        }  # fmt: skip
+
+
+class Training(msgspec.Struct):
+    """The diagnosis of one training in the script."""
+
+    symptom: Symptom
+    findings: list[Finding] = msgspec.field(default_factory=list)
+    excluded: list[Excluded] = msgspec.field(default_factory=list)
+    not_checked: list[NotChecked] = msgspec.field(default_factory=list)
+    name: str = ""
+    steps: int = 0
+
+    @property
+    def cause(self) -> Finding | None:
+        """The cause to fix first, if there is one."""
+        first = self.findings[0] if self.findings else None
+        return first if first is not None and first.role == "cause" else None
+
+
+class Diagnosis(msgspec.Struct):
+    """The diagnosis of a run: its trainings, the worst first. The first one is *the* diagnosis."""
+
+    run: Run
+    trainings: list[Training]
+    trace: str = ""
+
+    @property
+    def worst(self) -> Training:
+        return self.trainings[0]
+
+    @property
+    def exit_code(self) -> int:
+        """Of our own verbs: 11 a certain cause, 12 a likely cause, 0 nothing found."""
+        grades = {t.cause.grade for t in self.trainings if t.cause is not None}
+        if "certain" in grades:
+            return 11
+        return 12 if "likely" in grades else 0

@@ -1,0 +1,1 @@
+"""Live trainings -> trace. One framework per file; only here are frameworks imported."""

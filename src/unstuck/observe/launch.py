@@ -1,0 +1,298 @@
+"""Runs somebody's script, module or code unchanged, observed.
+
+Nothing is imported before the script imports it: a finder waits for `torch` and installs the observer right after torch
+has loaded. The script runs as `__main__` with its own sys.argv and sys.path[0], its exit code and its exceptions are its
+own; tracebacks are printed as python prints them, without our frames. numpy is not imported before the script does.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import os
+import platform
+import runpy
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from unstuck.errors import UsageError
+from unstuck.trace.facts import Facts, Run
+from unstuck.trace.writer import Writer
+
+
+class StopTraining(SystemExit):
+    """Raised after the last step that `--steps` allows; ends the script cleanly with exit code 0."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+class AfterImport(importlib.abc.MetaPathFinder):
+    """Calls `done()` once, right after the module `name` has been executed."""
+
+    def __init__(self, name: str, done: Callable[[], None]) -> None:
+        self.name = name
+        self.done = done
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        loader, done = spec.loader, self.done
+        execute = loader.exec_module
+
+        def exec_module(module: types.ModuleType) -> None:
+            loader.exec_module = execute  # type: ignore[method-assign]
+            execute(module)
+            done()
+
+        loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+class Observed:
+    """What a run left behind."""
+
+    def __init__(self, run: Run, directory: Path | None, code: int, error: BaseException | None, signal: int) -> None:
+        self.run = run
+        self.directory = directory
+        self.code = code
+        self.error = error
+        self.signal = signal  # the signal the process should die of, 0 for none
+
+
+class Target:
+    """What to run: a script, a module (-m) or code (-c)."""
+
+    def __init__(self, kind: str, name: str, arguments: list[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.arguments = arguments
+        self.code: types.CodeType | None = None
+        if kind == "script":
+            self._compile_script()
+        elif kind == "code":
+            try:
+                self.code = compile(name, "<string>", "exec")
+            except SyntaxError as error:
+                raise UsageError(f"-c: {error.msg} (line {error.lineno})") from None
+
+    @property
+    def shown(self) -> str:
+        return {"script": self.name, "module": f"-m {self.name}", "code": "-c ..."}[self.kind]
+
+    def _compile_script(self) -> None:
+        path = Path(self.name)
+        if path.is_dir():
+            if not (path / "__main__.py").is_file():
+                raise UsageError(f"{self.name}: is a directory without a __main__.py; name the script to run")
+            path = path / "__main__.py"
+            self.directory: str | None = self.name
+        else:
+            self.directory = None
+        try:
+            with io.open_code(str(path)) as file:
+                source = file.read()
+        except FileNotFoundError:
+            raise UsageError(f"{self.name}: no such script") from None
+        except OSError as error:
+            raise UsageError(f"{self.name}: cannot be read: {error.strerror}") from None
+        try:
+            self.code = compile(source, str(path) if self.directory else self.name, "exec")
+        except SyntaxError as error:
+            raise UsageError(f"{self.name}:{error.lineno}: syntax error in the script: {error.msg}") from None
+        except ValueError as error:
+            raise UsageError(f"{self.name}: not a python script: {error}") from None
+
+    def execute(self) -> None:
+        """Run as `__main__`."""
+        if self.kind == "module":
+            sys.argv[:] = [self.name, *self.arguments]
+            sys.path[0] = os.getcwd()
+            runpy.run_module(self.name, run_name="__main__", alter_sys=True)
+            return
+        main = types.ModuleType("__main__")
+        main.__dict__["__builtins__"] = __builtins__
+        if self.kind == "script":
+            main.__file__ = os.path.abspath(self.name) if sys.version_info >= (3, 9) else self.name
+            sys.argv[:] = [self.name, *self.arguments]
+            sys.path[0] = self.directory or os.path.dirname(os.path.realpath(self.name))
+        else:
+            sys.argv[:] = ["-c", *self.arguments]
+            sys.path[0] = ""
+        sys.modules["__main__"] = main
+        assert self.code is not None
+        exec(self.code, main.__dict__)
+
+
+def observe(
+    target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0
+) -> Observed:
+    """Run the target under observation. Never raises what the script raises: it is in the result."""
+    run = Run(
+        script=target.shown, arguments=list(target.arguments), directory=os.getcwd(),
+        python=platform.python_version(), started=time.time(),
+    )  # fmt: skip
+    try:
+        writer: Writer | None = Writer(directory)
+    except OSError as error:
+        writer = None
+        run.notes.append(f"no trace was written: {directory}: {error.strerror}")
+    observer: list[Any] = []
+
+    def torch_is_there() -> None:
+        try:
+            from unstuck.observe.torch_loop import Observer
+
+            watching = Observer(writer, run, announce=announce, limit=limit)
+            observer.append(watching)
+            watching.install()
+            import torch
+
+            run.framework = f"torch {torch.__version__}"
+        except Exception as error:
+            run.own_errors.append(f"torch could not be observed: {type(error).__name__}: {error}")
+
+    finder = AfterImport("torch", torch_is_there)
+    sys.meta_path.insert(0, finder)
+    if writer is not None:
+        writer.run(run)
+    saved = (list(sys.argv), list(sys.path), sys.modules.get("__main__"))
+    began = time.monotonic()
+    error: BaseException | None = None
+    code, dying = 0, 0
+    terminated = _catch_sigterm()
+    try:
+        try:
+            target.execute()
+        finally:
+            _join_threads()
+    except SystemExit as stop:
+        code, error = _exit_code(stop), stop
+        run.exit = str(code)
+    except KeyboardInterrupt as interrupt:
+        error, dying, code = interrupt, signal.SIGINT, 130
+        run.exit = "KeyboardInterrupt"
+    except _Terminated:
+        dying, code = signal.SIGTERM, 143
+        run.exit = "SIGTERM"
+    except BaseException as failure:
+        error, code = failure, 1
+        run.exit = type(failure).__name__
+    else:
+        run.exit = "0"
+    terminated()
+    run.seconds = time.monotonic() - began
+    if error is not None and not isinstance(error, SystemExit):
+        _print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+    if finder in sys.meta_path:
+        sys.meta_path.remove(finder)
+    for watching in observer:
+        try:
+            if error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+                watching.script_failed(error)
+            watching.uninstall()
+            watching.finish()
+        except Exception as own:
+            watching.own_error(own)
+    run.finished = True
+    if writer is not None:
+        try:
+            writer.run(run)
+            writer.close()
+        except OSError as failure:
+            run.notes.append(f"the trace is incomplete: {failure.strerror}")
+    sys.argv[:], sys.path[:] = saved[0], saved[1]
+    if saved[2] is not None:
+        # The script's module is kept alive in sys.modules: its atexit handlers and finalisers still need its globals.
+        sys.modules["__unstuck_script__"] = sys.modules["__main__"]
+    return Observed(run, directory if writer is not None else None, code, error, dying)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; raised in the main thread so that a report can still be written."""
+
+
+def _catch_sigterm() -> Callable[[], None]:
+    """Until the script ends, SIGTERM unwinds the stack instead of killing at once, unless the script handles it itself."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def arrived(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.getsignal(signal.SIGTERM)
+        if before is not signal.SIG_DFL:
+            return lambda: None
+        signal.signal(signal.SIGTERM, arrived)
+    except (ValueError, OSError):
+        return lambda: None
+
+    def restore() -> None:
+        if signal.getsignal(signal.SIGTERM) is arrived:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    return restore
+
+
+def _join_threads() -> None:
+    """Python waits for non-daemon threads before it exits; a training may live in one."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+
+
+def _exit_code(stop: SystemExit) -> int:
+    """As python does it: None is 0, an int is itself, anything else is printed to standard error and is 1."""
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    print(stop.code, file=sys.stderr)
+    return 1
+
+
+def _print_exception(error: BaseException) -> None:
+    """Print as python would, through the script's own excepthook if it set one, without the frames of ours above it."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    traceback = error.__traceback__
+    while traceback is not None and _not_the_scripts(traceback.tb_frame.f_code.co_filename, ours):
+        traceback = traceback.tb_next
+    error.__traceback__ = _without_ours(traceback, ours)
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _not_the_scripts(file: str, ours: str) -> bool:
+    return file.startswith(ours) or file == "<frozen runpy>" or file == runpy.__file__
+
+
+def _without_ours(traceback: types.TracebackType | None, ours: str) -> types.TracebackType | None:
+    """Rebuild a traceback without our wrappers' frames."""
+    frames = []
+    while traceback is not None:
+        if not os.path.abspath(traceback.tb_frame.f_code.co_filename).startswith(ours):
+            frames.append(traceback)
+        traceback = traceback.tb_next
+    kept: types.TracebackType | None = None
+    for item in reversed(frames):
+        kept = types.TracebackType(kept, item.tb_frame, item.tb_lasti, item.tb_lineno)
+    return kept

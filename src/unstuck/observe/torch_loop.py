@@ -1,0 +1,1723 @@
+"""Watches torch's training loop: forward, backward, zeroing, step -> facts, counts and series.
+
+What is replaced, and restored at the end: `torch.autograd.backward` and `grad` (every way to start a backward goes
+through one of them), `nn.Module.__init__` and `__call__` (where a module was made; which model was called), the
+constructors and `zero_grad` of optimizers and schedulers (their lines), `GradScaler.step`. Optimizer steps are seen
+through torch's own global hooks. Module backward hooks are not used: they break in-place activations.
+
+Three prices. *Every step*: the names of four or five graph nodes, the tensors the loss saved anyway, a few pointers to
+see whether anybody zeroed the gradients. *Sampled steps*: norms, the first-order decrease <g, -delta theta>, whether
+weights changed. *The first steps*: the whole graph and every torch function with its line (see `torch_spy`).
+
+No number of the training is changed: nothing here draws random numbers, writes to a tensor of the user's, or keeps a
+graph alive. Whatever fails here is caught, noted in the run's own errors, and the training goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from unstuck.observe import sites, torch_graph, torch_spy, torch_values
+from unstuck.trace.facts import (
+    Break,
+    Facts,
+    LossTerm,
+    NonFinite,
+    Optimizer,
+    Parameter,
+    Raised,
+    Run,
+    Site,
+)
+from unstuck.trace.writer import Writer
+
+NAN = float("nan")
+MAX_TRAININGS = 64
+MAX_OWN_ERRORS = 20
+SPIED_PASSES = 2  # backward calls seen with every function's line
+MAX_PARAMETERS = 2000
+PROBE_NUMBERS = 20_000_000  # weights that are copied at a sampled step; beyond that none are
+_ZERO_SAMPLE = 4
+
+
+def is_deep(n: int) -> bool:
+    """Backward calls at which the whole graph is walked: the first four, then 6, 10, 20, 50, 100, ... 1000, 2000, ..."""
+    return n in _DEEP or n % 1000 == 0
+
+
+_DEEP = frozenset({1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500})
+
+
+def is_sampled(n: int) -> bool:
+    """Steps at which gradients and updates are measured: the first five, then 1 in 10, from 100 on 1 in 50."""
+    return n < 5 or (n < 100 and n % 10 == 0) or n % 50 == 0
+
+
+class Local(threading.local):
+    """Per thread: are we inside a module call, a step, our own code?"""
+
+    depth = 0
+    in_step = 0
+    busy = False
+
+
+class Recipe:
+    """How to read the judged term of one graph shape: edges from the root to the nodes that hold the numbers."""
+
+    def __init__(self) -> None:
+        self.term: LossTerm | None = None
+        self.labels: torch_values.Labels | None = None
+        self.route: tuple[int, ...] = ()
+        self.pick: tuple[int, ...] | None = None
+        self.name = ""
+        self.exact = False  # root == this term, reduced by the mean
+        self.flags: frozenset[str] = frozenset()
+        self.reached: frozenset[int] = frozenset()
+        self.flat = False  # the path runs through an operation with derivative zero
+
+
+class State:
+    """What is kept in memory of one training."""
+
+    def __init__(self, number: int) -> None:
+        self.facts = Facts(id=number, framework=f"torch {torch.__version__}")
+        self.recipes: dict[tuple[str, ...], Recipe] = {}
+        self.labels: list[torch_values.Labels] = []
+        self.signature: tuple[Any, ...] = ()
+        self.parameters: dict[int, tuple[weakref.ref[Any], Parameter]] = {}
+        self.checksums: dict[int, int] = {}
+        self.optimizers: dict[int, tuple[weakref.ref[Any], Optimizer]] = {}
+        self.levels: list[torch_values.Level] = []
+        self.root_sum = 0.0
+        self.pending = 0  # backward calls since the last step
+        self.rows = 0
+        self.steps = 0
+        self.left_gradient: bool | None = None
+        self.stale_probe: list[tuple[Any, int, int]] = []
+        self.stale_pending = False
+        self.first_since_step = True
+        self.no_graph = 0
+        self.last_seen = 0.0
+        self.announced: set[str] = set()
+        self.anchor_version: tuple[weakref.ref[Any], int] | None = None
+        self.reference: tuple[weakref.ref[Any], Any] | None = None
+        self.reached_by: dict[tuple[str, ...], frozenset[int]] = {}
+        self.pending_reached: set[int] = set()
+        self.rebuilt_at: int | None = None
+
+
+class Observer:
+    """Installs itself into torch, keeps the trainings, writes the trace.
+
+    `announce(facts)` is called after a few steps of a training, so that a caller can say at once what is certain.
+    `limit` > 0 raises `StopTraining` after that many optimizer steps.
+    """
+
+    def __init__(
+        self, writer: Writer | None, run: Run, *, announce: Callable[[Facts], None] | None = None, limit: int = 0
+    ) -> None:
+        self.writer = writer
+        self.run = run
+        self.announce = announce
+        self.limit = limit
+        self.local = Local()
+        self.lock = threading.RLock()
+        self.pid = os.getpid()
+        self.active = False
+        self.states: list[State] = []
+        self.by_leaf: dict[int, tuple[weakref.ref[Any], State]] = {}
+        self.made: weakref.WeakKeyDictionary[Any, Site | None] = weakref.WeakKeyDictionary()
+        self.optimizer_made: weakref.WeakKeyDictionary[Any, Site | None] = weakref.WeakKeyDictionary()
+        self.scheduler_made: weakref.WeakKeyDictionary[Any, Site | None] = weakref.WeakKeyDictionary()
+        self.trains: dict[int, tuple[weakref.ref[Any], bool]] = {}
+        self.roots: list[weakref.ref[Any]] = []
+        self.last_output: weakref.ref[Any] | None = None
+        self.last_inputs: list[weakref.ref[Any]] = []
+        self.last_root: weakref.ref[Any] | None = None
+        self.forward_open = False
+        self.forwards = 0
+        self.dropped = 0
+        self.eval_forwards = 0
+        self.spy = torch_spy.Spy(self.own_error, self.function_raised)
+        self.spy_left = SPIED_PASSES
+        self.spied_passes = 0
+        self.compiles = False
+        self.current: State | None = None
+        self.restore: list[Callable[[], None]] = []
+        self.suspect = 0
+        self.seen_exceptions: list[int] = []
+        self.orphans: list[Raised] = []
+        self.orphan_terms: list[LossTerm] = []
+        self.total_steps = 0
+        self._probe: tuple[Any, ...] | None = None  # optimizer, tensors, copies, gradient norm, lr
+        self.snapshot_due = time.monotonic() + 5.0
+
+    # ------------------------------------------------------------------ installation
+
+    def install(self) -> None:
+        self.active = True
+        replace = self._replace
+        replace(torch.autograd, "backward", self._backward)
+        replace(torch.autograd, "grad", self._grad)
+        replace(torch.nn.Module, "__init__", self._module_init)
+        replace(torch.nn.Module, "__call__", self._module_call)
+        replace(torch.nn.Module, "zero_grad", self._zero_grad)
+        replace(torch.optim.Optimizer, "__init__", self._optimizer_init)
+        replace(torch.optim.Optimizer, "zero_grad", self._zero_grad)
+        replace(LRScheduler, "__init__", self._scheduler_init)
+        scaler = getattr(getattr(torch, "amp", None), "GradScaler", None)
+        if scaler is not None:
+            replace(scaler, "step", self._scaler_step)
+        replace(torch, "compile", self._compile)
+        for handle in (
+            register_optimizer_step_pre_hook(self._pre_step), register_optimizer_step_post_hook(self._post_step)
+        ):  # fmt: skip
+            self.restore.append(handle.remove)
+        os.register_at_fork(after_in_child=self._forked)
+        self._push_spy()
+
+    def uninstall(self) -> None:
+        self.active = False
+        self.spy.on = False
+        torch_spy.pop(self.spy)
+        while self.restore:
+            self.restore.pop()()
+
+    def _replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
+        replacement = functools.wraps(original)(make(original))
+        setattr(owner, name, replacement)
+
+        def back() -> None:
+            current = owner.__dict__.get(name) if isinstance(owner, type) else getattr(owner, name)
+            if current is replacement:  # somebody else may have wrapped it since: then ours must stay, and is inert
+                setattr(owner, name, original)
+
+        self.restore.append(back)
+
+    def _forked(self) -> None:
+        """A DataLoader worker or another child: nothing is observed, nothing is written there."""
+        self.active = False
+        self.spy.on = False
+        torch_spy.pop(self.spy)
+        if self.writer is not None:
+            self.writer.forget()
+
+    def own_error(self, error: BaseException) -> None:
+        """A bug of ours: noted; after twenty of them the observer steps aside."""
+        import traceback
+
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+        self.run.own_errors.append(f"{type(error).__name__}: {error}"[:300] + where)
+        if os.environ.get("UNSTUCK_DEBUG"):
+            traceback.print_exception(error)
+        if len(self.run.own_errors) >= MAX_OWN_ERRORS:
+            self.active = False
+            self.spy.on = False
+            self.run.notes.append("observation was given up after twenty errors of our own")
+
+    def guarded(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run our own code: never re-entered, never seen by the spy, errors kept from the user."""
+        local = self.local
+        if not self.active or local.busy:
+            return None
+        local.busy = True
+        spying, self.spy.on = self.spy.on, False
+        began = time.perf_counter()
+        try:
+            with self.lock:
+                return work(*args)
+        except Exception as error:
+            self.own_error(error)
+            return None
+        finally:
+            self.run.own_seconds += time.perf_counter() - began
+            self.spy.on = spying and self.active
+            local.busy = False
+
+    # ------------------------------------------------------------------ replacements
+
+    def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.active or torch.compiler.is_compiling():
+                return original(tensors, *args, **kwargs)
+            self.guarded(self.before_backward, tensors, sites.caller(2))
+            try:
+                out = original(tensors, *args, **kwargs)
+            except BaseException as error:
+                self.guarded(self.raised, error, "backward")
+                raise
+            self.guarded(self.after_backward)
+            return out
+
+        return backward
+
+    def _grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.active and not torch.compiler.is_compiling():
+                self.guarded(self.before_grad, outputs, inputs, sites.caller(2))
+            return original(outputs, inputs, *args, **kwargs)
+
+        return grad
+
+    def _module_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        made = self.made
+
+        def __init__(module: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(module, *args, **kwargs)
+            if self.active:
+                try:
+                    made[module] = sites.site(self._constructor_caller(module))
+                except Exception as error:
+                    self.own_error(error)
+
+        return __init__
+
+    @staticmethod
+    def _constructor_caller(thing: Any) -> Any:
+        """The frame that wrote `Thing(...)`: past every __init__ of the object itself."""
+        import sys
+
+        frame = sys._getframe(2)
+        while frame is not None and frame.f_code.co_name in {"__init__", "_no_nep50_warning"}:
+            names = frame.f_code.co_varnames
+            if not names or frame.f_locals.get(names[0]) is not thing:
+                break
+            frame = frame.f_back  # type: ignore[assignment]
+        while frame is not None and sites.owner(frame.f_code.co_filename) != "user":
+            frame = frame.f_back  # type: ignore[assignment]
+        return frame
+
+    def _module_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        local, spy = self.local, self.spy
+
+        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+            if (local.depth and not spy.on) or not self.active or torch.compiler.is_compiling():
+                return original(module, *args, **kwargs)
+            root = local.depth == 0
+            if root:
+                self.guarded(self.before_root, module, args, kwargs)
+            local.depth += 1
+            first = torch_spy.sequence() if spy.on else 0
+            try:
+                out = original(module, *args, **kwargs)
+            except BaseException as error:
+                if root:
+                    self.guarded(self.raised, error, "forward")
+                raise
+            finally:
+                local.depth -= 1
+            if spy.on:
+                spy.modules.append(torch_spy.ModuleCall(first, torch_spy.sequence(), local.depth, module))
+                del spy.modules[:-5000]
+            if root:
+                self.guarded(self.after_root, module, out)
+            return out
+
+        return __call__
+
+    def _zero_grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.active and self.current is not None and not torch.compiler.is_compiling():
+                self.guarded(self.zeroing, sites.caller(2))
+            return original(owner, *args, **kwargs)
+
+        return zero_grad
+
+    def _optimizer_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            if self.active:
+                self.guarded(self.optimizer_made.__setitem__, optimizer, sites.site(self._constructor_caller(optimizer)))
+            original(optimizer, *args, **kwargs)
+
+        return __init__
+
+    def _scheduler_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(scheduler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            if self.active:
+                self.guarded(self.scheduler_made.__setitem__, optimizer, sites.site(self._constructor_caller(scheduler)))
+            original(scheduler, optimizer, *args, **kwargs)
+
+        return __init__
+
+    def _scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            before = self.total_steps
+            out = original(scaler, optimizer, *args, **kwargs)
+            if self.active:
+                self.guarded(self.scaler_stepped, optimizer, self.total_steps == before, sites.caller(2))
+            return out
+
+        return step
+
+    def _compile(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def compile(*args: Any, **kwargs: Any) -> Any:
+            # A mode on the stack is a guard of dynamo's: compiled with it, recompiled without it. So no spy from here on.
+            self.compiles = True
+            self.spy.on = False
+            torch_spy.pop(self.spy)
+            return original(*args, **kwargs)
+
+        return compile
+
+    # ------------------------------------------------------------------ the spy
+
+    def _push_spy(self) -> None:
+        if not self.spy.on and not self.compiles and self.active and torch_spy.push(self.spy):
+            self.spy.on = True
+
+    def _rest_spy(self) -> None:
+        """Take the spy off the stack where that is possible."""
+        if self.spy_left <= 0 and torch._C._len_torch_function_stack() and torch_spy.pop(self.spy):
+            self.spy.on = False
+
+    # ------------------------------------------------------------------ forward
+
+    def _is_model(self, module: Any) -> bool:
+        known = self.trains.get(id(module))
+        if known is not None and known[0]() is module:
+            return known[1]
+        has = next(module.parameters(), None) is not None
+        self.trains[id(module)] = (weakref.ref(module), has)
+        if len(self.trains) > 4096:
+            self.trains.clear()
+        return has
+
+    def before_root(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.spy_left <= 0 and self.spy.on:
+            self._rest_spy()
+        if not torch.is_grad_enabled() or not self._is_model(module):
+            return
+        if self.forward_open and module.training:
+            self.dropped += 1
+            # Several forward passes in a row without a backward: somebody may be swallowing exceptions. Look closer.
+            if self.dropped in {3, 50} and self.spy_left <= 0:
+                self.spy_left = 1
+                self.local.busy, busy = False, self.local.busy
+                self._push_spy()
+                self.local.busy = busy
+        self.forwards += 1
+        self.forward_open = bool(module.training)
+        self.last_root = weakref.ref(module)
+        self.last_inputs = [
+            weakref.ref(a) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)
+        ]
+        if len(self.roots) < 32:
+            self.roots.append(self.last_root)
+
+    def after_root(self, module: Any, out: Any) -> None:
+        if not torch.is_grad_enabled() or self.last_root is None or self.last_root() is not module:
+            return
+        if not isinstance(out, torch.Tensor):
+            out = getattr(out, "logits", None) if not isinstance(out, (tuple, list)) else next(
+                (o for o in out if isinstance(o, torch.Tensor)), None
+            )  # fmt: skip
+        self.last_output = weakref.ref(out) if isinstance(out, torch.Tensor) else None
+
+    # ------------------------------------------------------------------ backward
+
+    def before_backward(self, tensors: Any, frame: Any) -> None:
+        loss = tensors[0] if isinstance(tensors, (tuple, list)) and tensors else tensors
+        if not isinstance(loss, torch.Tensor):
+            return
+        self.run.backward_seen = True
+        self.forward_open = False
+        if loss.grad_fn is None:
+            self._without_graph(loss, frame)
+            return
+        chain, anchor = torch_graph.signature(loss.grad_fn)
+        state = self._state_of(loss, anchor, frame)
+        if state is None:
+            return
+        self.current = state
+        loop = state.facts.loop
+        if state.pending and not state.steps and not loop.skipped_steps:
+            self._row(state)  # nobody calls a step: one row for each backward
+        loop.backwards += 1
+        state.pending += 1
+        loop.forwards, loop.dropped_forwards = self.forwards, self.dropped
+        if loop.backward_site is None:
+            loop.backward_site = sites.site(frame)
+        recipe = state.recipes.get(chain)
+        if recipe is None or is_deep(loop.backwards) or (self.spy.on and self.spy_left > 0):
+            recipe = self._examine(state, loss, chain, frame)
+        if recipe.flat:
+            loop.without_graph += 1
+        state.pending_reached |= recipe.reached
+        self._check_zeroing(state, recipe)
+        self._check_outside(state, anchor)
+        self._read(state, recipe, loss, chain)
+        self.roots.clear()
+
+    def after_backward(self) -> None:
+        state = self.current
+        self.seen_exceptions.clear()
+        if self.spy_left > 0 and self.spy.ops:
+            self.spy_left -= 1
+            self.spied_passes += 1
+        elif self.spy_left > 0 and not self.spy.on:
+            self._push_spy_soon()
+        self.spy.clear()
+        if state is None:
+            return
+        loop = state.facts.loop
+        state.stale_probe = [(p, g.data_ptr(), g._version) for p, _, _ in state.stale_probe if (g := p.grad) is not None]
+        if is_sampled(loop.steps) or loop.backwards <= 5:
+            state.left_gradient = self._any_gradient(state)
+        if loop.functional or not state.steps:
+            self._hand_updates(state)
+
+    def _push_spy_soon(self) -> None:
+        self.local.busy = False
+        self._push_spy()
+        self.local.busy = True
+
+    def _any_gradient(self, state: State) -> bool:
+        checked = 0
+        for ref, _ in state.parameters.values():
+            p = ref()
+            if p is not None and p.grad is not None:
+                if bool((p.grad != 0).any()) or not bool(torch.isfinite(p.grad).all()):
+                    return True
+                checked += 1
+                if checked >= 16:
+                    break
+        return False
+
+    def before_grad(self, outputs: Any, inputs: Any, frame: Any) -> None:
+        """torch.autograd.grad: a training step only when it asks for (nearly) all leaves that the loss reaches."""
+        if torch._C._functorch.maybe_current_level() is not None if hasattr(torch._C, "_functorch") else False:
+            return
+        loss = outputs[0] if isinstance(outputs, (tuple, list)) and outputs else outputs
+        if not isinstance(loss, torch.Tensor) or loss.grad_fn is None or loss.numel() != 1:
+            return
+        wanted = [t for t in (inputs if isinstance(inputs, (tuple, list)) else [inputs]) if isinstance(t, torch.Tensor)]
+        leaves = [t for t in wanted if t.is_leaf]
+        if not leaves:
+            return
+        _, reached, _ = torch_graph.walk(loss.grad_fn)
+        if len({id(t) for t in leaves} & {id(t) for t in reached}) * 2 < len(reached):
+            return
+        self.before_backward(loss, frame)
+        state = self.current
+        if state is not None:
+            state.facts.loop.functional = True
+            self.after_backward()
+
+    # ------------------------------------------------------------------ which training is it?
+
+    def _state_of(self, loss: Any, anchor: Any, frame: Any) -> State | None:
+        if anchor is not None:
+            entry = self.by_leaf.get(id(anchor))
+            if entry is not None and entry[0]() is anchor:
+                return entry[1]
+        _, leaves, hidden = torch_graph.walk(loss.grad_fn)
+        own = [t for t in leaves if isinstance(t, torch.nn.Parameter) or self._held(t)]
+        if not own:
+            model = self._called_model()
+            if model is not None and not hidden:
+                # Gradient flows, but only into tensors that are nobody's weights: x.requires_grad_(), logits.detach()...
+                self._without_graph(loss, frame)
+                return None
+            if model is not None:
+                own = [p for p in model.parameters() if p.requires_grad]
+            else:
+                own = leaves
+        if not own:
+            self._without_graph(loss, frame)
+            return None
+        for leaf in own:
+            entry = self.by_leaf.get(id(leaf))
+            if entry is not None and entry[0]() is leaf:
+                self._register(entry[1], own)
+                return entry[1]
+        return self._new_state(own)
+
+    def _held(self, tensor: Any) -> bool:
+        return any(tensor is p for o in list(self.optimizer_made) for g in getattr(o, "param_groups", ()) for p in g["params"])
+
+    def _called_model(self) -> Any:
+        for ref in reversed(self.roots):
+            module = ref()
+            if module is not None:
+                return module
+        return None
+
+    def _new_state(self, leaves: list[Any]) -> State:
+        model = self._called_model()
+        made = self.made.get(model) if model is not None else None
+        shapes = tuple(sorted(tuple(p.shape) for p in leaves))
+        hyper = self._hyper_of(leaves)
+        signature = (type(model).__name__, made, shapes)
+        for state in reversed(self.states):
+            known = {o.hyper for _, o in state.optimizers.values() if o.steps}
+            same = not known or not hyper or hyper in known
+            if state.signature == signature and same and model is not None:
+                loop = state.facts.loop
+                loop.rebuilt_total += 1
+                if len(loop.rebuilt) < 4096:
+                    loop.rebuilt.append(state.rows)
+                loop.rebuilt_site = made
+                state.rebuilt_at = state.rows
+                state.recipes.clear()
+                state.parameters.clear()
+                state.checksums.clear()
+                state.facts.parameters.clear()
+                state.anchor_version = state.reference = None
+                state.stale_probe = []
+                self._register(state, leaves)
+                return state
+        if len(self.states) >= MAX_TRAININGS:
+            self.run.notes.append(f"more than {MAX_TRAININGS} trainings in this script: the later ones were not observed")
+            state = self.states[-1]
+            self._register(state, leaves)
+            return state
+        state = State(len(self.states))
+        state.signature = signature
+        state.facts.made = made
+        state.facts.name = type(model).__name__ if model is not None else ""
+        self.states.append(state)
+        self._register(state, leaves)
+        if len(self.states) > 1 and self.spied_passes >= SPIED_PASSES and len(self.states) < 8:
+            self.spy_left = 1  # a new training: see one pass of it closely
+        return state
+
+    def _hyper_of(self, leaves: list[Any]) -> str:
+        ids = {id(p) for p in leaves}
+        for optimizer in list(self.optimizer_made):
+            if any(id(p) in ids for g in getattr(optimizer, "param_groups", ()) for p in g["params"]):
+                return hyper_text(optimizer)
+        return ""
+
+    def _register(self, state: State, leaves: list[Any]) -> None:
+        for leaf in leaves:
+            self.by_leaf[id(leaf)] = (weakref.ref(leaf), state)
+
+    def _without_graph(self, loss: Any, frame: Any) -> None:
+        """No weight can be reached from this loss."""
+        model = self._called_model()
+        state = None
+        if model is not None:
+            for p in model.parameters():
+                entry = self.by_leaf.get(id(p))
+                if entry is not None and entry[0]() is p:
+                    state = entry[1]
+                    break
+            if state is None:
+                state = self._new_state([p for p in model.parameters()])
+        elif self.current is not None:
+            state = self.current
+        else:
+            state = self.states[-1] if self.states else self._new_state([])
+        self.current = state
+        loop = state.facts.loop
+        if state.pending and not state.steps:
+            self._row(state)
+        loop.backwards += 1
+        loop.without_graph += 1
+        loop.forwards, loop.dropped_forwards = self.forwards, self.dropped
+        if loop.backward_site is None:
+            loop.backward_site = sites.site(frame)
+        state.pending += 1
+        if loop.without_graph <= 3 or is_deep(loop.without_graph):
+            self._note_breaks(state, loss)
+            self._parameters(state, frozenset(), {})
+        if not state.facts.terms:
+            self._terms_from_calls(state)
+        value = float(loss.detach()) if loss.numel() == 1 else NAN
+        state.levels.append(torch_values.Level(value, NAN, NAN, NAN))
+        self.roots.clear()
+
+    def _note_breaks(self, state: State, loss: Any) -> None:
+        broken = self.spy._taint(loss)
+        if broken is None and loss.grad_fn is None:
+            broken = next((b for b in reversed(self.spy.breaks) if b.reason in {"item", "numpy", "detach", "data"}), None)
+        known = state.facts.breaks
+        for item in self.spy.breaks:
+            on_path = item is broken
+            old = next((b for b in known if b.site == item.site and b.reason == item.reason), None)
+            if old is None and len(known) < 64:
+                known.append(Break(item.reason, item.site, item.function, on_path))
+            elif old is not None and on_path:
+                old.on_path = True
+
+    def _terms_from_calls(self, state: State) -> None:
+        for call in self.spy.losses[-1:]:
+            term = self._term_from_arguments(call.name, call.arguments, call.site)
+            state.facts.terms.append(term)
+
+    # ------------------------------------------------------------------ the whole graph
+
+    def _examine(self, state: State, loss: Any, chain: tuple[str, ...], frame: Any) -> Recipe:
+        order, leaves, hidden = torch_graph.walk(loss.grad_fn)
+        reached = frozenset(id(t) for t in leaves)
+        names = self._names()
+        recipe = state.recipes.get(chain) or Recipe()
+        first = recipe.term is None
+        recipe.reached = reached
+        state.recipes[chain] = recipe
+        if len(state.recipes) > 256:
+            state.recipes.clear()
+        for leaf in leaves:
+            if id(leaf) not in self.by_leaf:
+                self._register(state, [leaf])
+        if first or self.spy.on:
+            self._find_terms(state, recipe, loss, names, hidden)
+        self._parameters(state, reached, names, hidden)
+        self._note_breaks(state, loss)
+        if self.spy.freezes and not state.facts.loop.freezes:
+            state.facts.loop.freezes = list(self.spy.freezes)
+        for reason in hidden:
+            state.facts.absent.setdefault("path", f"the graph is {reason}")
+        if not state.facts.made and (model := self._called_model()) is not None:
+            state.facts.made = self.made.get(model)
+            state.facts.name = type(model).__name__
+        return recipe
+
+    def _names(self) -> dict[int, str]:
+        names: dict[int, str] = {}
+        several = len({id(r()) for r in self.roots if r() is not None}) > 1
+        for ref in self.roots:
+            module = ref()
+            if module is None:
+                continue
+            prefix = f"{type(module).__name__}." if several else ""
+            for name, p in module.named_parameters():
+                names.setdefault(id(p), prefix + name)
+                if len(names) > MAX_PARAMETERS:
+                    return names
+        return names
+
+    def _describe(self, node: Any) -> tuple[Site | None, str, Site | None, list[str], bool]:
+        if not self.spy.ops and not self.spy.modules:
+            return None, "", None, [], False
+        op, module_call = self.spy.place(node._sequence_nr())
+        place = sites.at(op.file, op.line, op.function) if op is not None else None
+        if module_call is None:
+            return place, "", None, [], False
+        module = module_call.module
+        frozen = [n for n, p in module.named_parameters(recurse=False) if not p.requires_grad]
+        library = type(module).__module__.startswith("torch.")
+        return place, type(module).__name__, self.made.get(module), frozen, library
+
+    def _find_terms(self, state: State, recipe: Recipe, loss: Any, names: dict[int, str], hidden: set[str]) -> None:
+        found = torch_graph.find_terms(loss.grad_fn)
+        terms: list[LossTerm] = []
+        for item in found[:6]:
+            term = LossTerm(item.kind, item.node.name())
+            term.sign, term.coefficient = item.sign, item.coefficient
+            term.sample_weighted = item.weighted
+            term.input_shape = torch_graph.shape_of(item.below) if item.below is not None else None
+            torch_graph.options(term, item.node)
+            number = item.node._sequence_nr()
+            op, module_call = self.spy.place(number)
+            if op is not None:
+                term.site = sites.at(op.file, op.line, op.function)
+            if module_call is not None and type(module_call.module).__module__.startswith("torch."):
+                term.made = self.made.get(module_call.module)
+            if item.sign_node is not None and item.sign < 0:
+                term.sign_site = self._describe(item.sign_node)[0]
+            call = next((c for c in self.spy.losses if c.first <= number < c.last), None)
+            if call is not None:
+                self._options_from_call(term, call)
+            term.path, term.path_end = torch_graph.path_to_head(
+                item.below, self._describe, lambda p: names.get(id(p), f"tensor {list(p.shape)}")
+            )
+            if term.path_end == "hidden":
+                term.hidden = term.path[-1].op if term.path else "hidden"
+            self._axes(term, item)
+            self._broadcasts(term, item)
+            for step in term.path:
+                if step.op == "relu":
+                    self._zero_columns(item, step)
+                    break
+            terms.append(term)
+        self._merge_terms(state, recipe, terms, found)
+        recipe.flat = bool(
+            recipe.term is not None and len(terms) == 1 and any(n.op in torch_graph.FLAT for n in recipe.term.path)
+        )
+        if recipe.flat and recipe.term is not None:
+            node = next(n for n in recipe.term.path if n.op in torch_graph.FLAT)
+            if not any(b.reason == "round" for b in state.facts.breaks):
+                state.facts.breaks.append(Break("round", node.where, node.op, True))
+
+    def _zero_columns(self, item: torch_graph.Found, step: Any) -> None:
+        node, _ = torch_graph.skip_views(item.below)
+        while node is not None and torch_graph.op_name(node) == "dropout":
+            node = next(iter(torch_graph.children(node)), None)
+        if node is not None and torch_graph.op_name(node) == "relu":
+            step.zero_columns = torch_graph.zero_columns(node)
+
+    def _axes(self, term: LossTerm, item: torch_graph.Found) -> None:
+        shape = term.input_shape
+        if not shape:
+            return
+        if term.kind in {"cross-entropy", "nll", "soft-cross-entropy", "kl"}:
+            term.class_axis = 1 if len(shape) > 1 else 0
+            if "hand" in item.flags:
+                dim = getattr(item.node, "_saved_dim", None)
+                if isinstance(dim, int):
+                    term.class_axis = torch_graph._axis(dim, len(shape))
+                else:
+                    term.class_axis = len(shape) - 1
+            term.classes = shape[term.class_axis]
+            term.feature_axis, term.scrambled = torch_graph.feature_axis(term.path, term.class_axis)
+            if "fused" in item.flags and term.path is not None:
+                self._own_axis(term, item)
+        else:
+            term.class_axis = len(shape) - 1 if len(shape) > 1 else None
+            term.classes = shape[-1] if len(shape) > 1 else 1
+
+    def _own_axis(self, term: LossTerm, item: torch_graph.Found) -> None:
+        """NLLLoss on a log_softmax of the user's own: its axis may be wrong. It then is the first node of the path."""
+        node, _ = torch_graph.skip_views(next(iter(torch_graph.children(item.node)), None))
+        if node is None or torch_graph.op_name(node) != "log_softmax":
+            return
+        shape = torch_graph.shape_of(node) or []
+        axis = torch_graph._axis(node._saved_dim, len(shape))
+        if term.class_axis is None or axis == term.class_axis or not shape:
+            return
+        outside = next(iter(torch_graph.children(item.node)), None)
+        if outside is not node:
+            return  # views between them: (T,B,V) layouts take the softmax over the last axis and flatten
+        from unstuck.trace.facts import OpNode
+
+        place, module, made, _, library = self._describe(node)
+        term.path.insert(0, OpNode("log_softmax", node.name(), shape, dim=axis, site=place, module=module,
+                                   made=made if library else None))  # fmt: skip
+
+    def _broadcasts(self, term: LossTerm, item: torch_graph.Found) -> None:
+        numbers = [item.node._sequence_nr()] + ([item.below._sequence_nr()] if item.below is not None else [])
+        for outer in self.spy.broadcasts:
+            if any(outer.first <= n < outer.last for n in numbers):
+                term.broadcast, term.argument_shapes = outer.site, outer.shapes
+                return
+
+    def _options_from_call(self, term: LossTerm, call: torch_spy.LossCall) -> None:
+        named = call.arguments
+        term.site = call.site or term.site
+        kind = torch_spy.LOSS_FUNCTIONS[call.name]
+        x, y = named.get("input"), named.get("target")
+        if kind == "cross-entropy" and isinstance(y, torch.Tensor) and y.is_floating_point():
+            kind = "soft-cross-entropy"
+        if term.kind in {"unknown", "l1", "kl", "soft-cross-entropy", "log_softmax"}:
+            term.kind = kind
+        term.reduction = str(named.get("reduction", term.reduction or "mean"))
+        term.label_smoothing = float(named.get("label_smoothing", 0.0) or 0.0)
+        if isinstance(named.get("ignore_index"), int) and kind in {"cross-entropy", "nll"}:
+            term.ignore_index = named["ignore_index"]
+        if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+            term.argument_shapes = [list(x.shape), list(y.shape)]
+            term.target_shape = list(y.shape)
+
+    def _merge_terms(
+        self, state: State, recipe: Recipe, terms: list[LossTerm], found: list[torch_graph.Found]
+    ) -> None:
+        """Keep terms that were known (their counts go on), add new ones, choose the judged one."""
+        known = state.facts.terms
+        chosen: tuple[int, LossTerm] | None = None
+        for position, term in enumerate(terms):
+            old = next((t for t in known if _same_term(t, term)), None)
+            if old is not None:
+                _update_term(old, term)
+                terms[position] = old
+            elif len(known) < 16:
+                known.append(term)
+            if chosen is None and terms[position].kind != "unknown":
+                chosen = (position, terms[position])
+        known[:] = [t for t in known if t.kind != "unknown"] or known[:1]
+        if chosen is None:
+            return
+        position, term = chosen
+        item = found[position]
+        judged = next((t for t in known if t.judged), None)
+        if judged is None or judged is term:
+            term.judged = True
+        elif not term.why_not:
+            term.why_not = "another loss of this training is judged"
+        if recipe.labels is None or recipe.term is not term:
+            recipe.labels = next((s for s in state.labels if s.term is term), None) or torch_values.Labels(term)
+            if recipe.labels not in state.labels:
+                state.labels.append(recipe.labels)
+        recipe.term, recipe.route, recipe.pick, recipe.name = term, item.route, item.pick, item.node.name()
+        recipe.flags = item.flags
+        recipe.exact = (
+            len([t for t in terms if t.kind != "unknown"]) == 1 and item.linear and item.coefficient is not None
+            and not item.weighted and abs(item.coefficient - 1) < 1e-6 and "again" not in item.flags
+            and term.reduction in {"mean", ""} and "hand" not in item.flags
+        ) or (len(terms) == 1 and term.kind in {"mse", "l1", "smooth-l1", "huber"} and item.linear)  # fmt: skip
+        if term.label_smoothing and len(terms) == 1 and term.reduction == "mean":
+            recipe.exact = True
+        if item.weighted:
+            term.why_not = "each sample's loss is multiplied by a weight of its own (a policy gradient, or sample weights)"
+
+    # ------------------------------------------------------------------ parameters
+
+    def _parameters(self, state: State, reached: frozenset[int], names: dict[int, str], hidden: set[str] | None = None) -> None:
+        """Update the list of tensors: those a loss reaches, those of the model called, those of its optimizers."""
+        tensors: dict[int, Any] = {}
+        for ref in self.roots:
+            module = ref()
+            if module is not None:
+                for p in module.parameters():
+                    tensors.setdefault(id(p), p)
+        for key in reached:
+            entry = self.by_leaf.get(key)
+            p = entry[0]() if entry is not None else None
+            if p is not None and (isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or not tensors):
+                tensors.setdefault(key, p)
+        facts = state.facts
+        for key, p in tensors.items():
+            entry2 = state.parameters.get(key)
+            if entry2 is None or entry2[0]() is not p:
+                if len(state.parameters) >= MAX_PARAMETERS:
+                    facts.parameters_total += 1
+                    continue
+                record = Parameter(names.get(key, f"tensor {list(p.shape)}"), list(p.shape), trainable=bool(p.requires_grad))
+                state.parameters[key] = (weakref.ref(p), record)
+                facts.parameters.append(record)
+                facts.parameters_total += 1
+                self.by_leaf.setdefault(key, (weakref.ref(p), state))
+                if p.requires_grad:
+                    state.checksums[key] = checksum(p)
+            else:
+                record = entry2[1]
+                record.trainable = bool(p.requires_grad)
+                if record.name.startswith("tensor ") and key in names:
+                    record.name = names[key]
+            if key in reached or (hidden and p.requires_grad):
+                record.reached = True
+        held = {id(p) for ref, _ in state.optimizers.values() if (o := ref()) is not None for g in o.param_groups for p in g["params"]}
+        for key, (ref, record) in state.parameters.items():
+            p = ref()
+            if p is None:
+                continue
+            record.held = record.held or key in held
+            if p.grad is not None and record.gradient != "nonzero":
+                record.gradient = "nonzero" if bool((p.grad != 0).any()) else "zero"
+            elif p.grad is None and record.gradient == "unknown" and facts.loop.backwards > 1:
+                record.gradient = "none"
+            if not record.changed and key in state.checksums and facts.loop.backwards > 1:
+                record.changed = checksum(p) != state.checksums[key]
+
+    def _hand_updates(self, state: State) -> None:
+        """No optimizer object has stepped: are the weights changed by hand?"""
+        loop = state.facts.loop
+        if loop.backwards < 2 or loop.functional or not is_deep(loop.backwards):
+            return
+        for key, (ref, record) in state.parameters.items():
+            p = ref()
+            if p is not None and key in state.checksums and checksum(p) != state.checksums[key]:
+                record.changed = True
+                loop.functional = True
+                return
+
+    def _check_zeroing(self, state: State, recipe: Recipe) -> None:
+        """Before a backward: does .grad still hold the gradient of a batch that was stepped on?
+
+        Same storage and same version counter as after the step: nobody wrote to it. Old code zeroes through
+        `.grad.data.zero_()`, which leaves the counter alone, so the numbers are looked at as well.
+        """
+        if self.local.in_step or not state.stale_probe:
+            return
+        stale = False
+        for p, pointer, version in state.stale_probe:
+            g = p.grad
+            if g is not None and g.data_ptr() == pointer and g._version == version and bool((g != 0).any()):
+                stale = True
+                break
+        if state.first_since_step:
+            state.stale_pending = stale
+            state.first_since_step = False
+        elif not stale:
+            state.stale_pending = False  # zeroed after all, before the step
+
+    def _check_outside(self, state: State, anchor: Any) -> None:
+        """Between a step and the next backward nobody else is expected to write weights."""
+        known = state.anchor_version
+        if known is None:
+            return
+        p = known[0]()
+        state.anchor_version = None
+        if p is None or p._version == known[1]:
+            return
+        loop = state.facts.loop
+        loop.outside_changes += 1
+        if state.reference is None or loop.outside_changes > 200:
+            return
+        q, before = state.reference[0](), state.reference[1]
+        if q is None or q.shape != before.shape:
+            return
+        keys = [k for k in state.checksums if (e := state.parameters.get(k)) and e[0]() is not None]
+        if keys and all(checksum(state.parameters[k][0]()) == state.checksums[k] for k in keys[:8]):
+            loop.resets += 1
+        elif q.numel() >= 256:
+            now = q.detach().flatten().double()
+            then = before.flatten().double()
+            both = torch.stack((now, then))
+            r = float(torch.corrcoef(both)[0, 1])
+            # Independent draws of n numbers correlate with standard deviation 1/sqrt(n); the same weights stay near 1.
+            if abs(r) < 5 / math.sqrt(q.numel()):
+                loop.resets += 1
+
+    # ------------------------------------------------------------------ the numbers of one call
+
+    def _read(self, state: State, recipe: Recipe, loss: Any, chain: tuple[str, ...]) -> None:
+        root = float(loss.detach()) if loss.numel() == 1 else NAN
+        if not math.isfinite(root) and state.facts.nonfinite is None:
+            self._non_finite(state, loss)
+        term, labels = recipe.term, recipe.labels
+        if term is None or labels is None or not term.judged:
+            if term is None or labels is None:
+                state.levels.append(torch_values.Level(root, NAN, NAN, NAN))
+                return
+        node = torch_graph.follow(loss.grad_fn, recipe.route)
+        if node is None or node.name() != recipe.name:
+            state.recipes.pop(chain, None)
+            return
+        total = root if recipe.exact else None
+        level = self._level(term, labels, recipe, node, loss, total)
+        if term.judged:
+            state.levels.append(level)
+        loop = state.facts.loop
+        if loop.backwards <= 4 or (loop.backwards % 25 == 0 and term.values.calls < 40):
+            self._look_at_input(term, recipe, node)
+
+    def _level(self, term: LossTerm, labels: torch_values.Labels, recipe: Recipe, node: Any, loss: Any, total: float | None) -> torch_values.Level:
+        kind = term.kind
+        if kind in {"cross-entropy", "nll"}:
+            if "fused" in recipe.flags or kind == "nll" or node.name().startswith("NllLoss"):
+                y = node._saved_target
+                if term.target_shape is None:
+                    term.target_shape = list(y.shape)
+                labels.stats.kind = labels.stats.kind or "index"
+                return labels.index(node._saved_self, y, total)
+            log_probs, y = self._by_hand(recipe, node, loss)
+            if y is not None and log_probs is not None and y.dim() <= log_probs.dim():
+                labels.stats.kind = labels.stats.kind or "index"
+                if log_probs.dim() == 2 and y.numel() == log_probs.shape[0]:
+                    return labels.index(log_probs, y, total)
+            return torch_values.UNKNOWN
+        if kind in {"soft-cross-entropy", "kl"}:
+            pick = torch_graph.follow(loss.grad_fn, recipe.pick) if recipe.pick is not None else None
+            q = _other_operand(pick) if pick is not None else None
+            log_probs = getattr(node, "_saved_result", None)
+            if node.name().startswith("Softmax") and log_probs is not None:
+                log_probs = log_probs.detach().log()
+            if q is None or log_probs is None or q.shape != log_probs.shape or term.class_axis is None:
+                return torch_values.Level(total if total is not None else NAN, NAN, NAN, NAN)
+            if term.class_axis != 1:
+                log_probs = log_probs.detach().movedim(term.class_axis, 1)
+                q = q.detach().movedim(term.class_axis, 1)
+            if term.target_shape is None:
+                term.target_shape = list(q.shape)
+            return labels.soft(log_probs, q, None if kind == "kl" else total)
+        if kind in {"bce-logits", "bce"} and hasattr(node, "_saved_target"):
+            term.target_shape = term.target_shape or list(node._saved_target.shape)
+            return labels.binary(node._saved_self, node._saved_target, total, logits=kind == "bce-logits")
+        if kind in {"mse", "smooth-l1", "huber"} and hasattr(node, "_saved_target"):
+            target = node._saved_target
+            if 0 in target.stride() and target.numel() > 1 and target.dim() > 1 and term.broadcast is not None:
+                target = target[0]
+            term.target_shape = term.target_shape or list(node._saved_target.shape)
+            return labels.regression(node._saved_self, target, total, 2)
+        if kind == "soft-margin" and hasattr(node, "_saved_target"):
+            labels.stats.calls += 1
+            labels._real_targets(torch_values.numpy_of(node._saved_target).reshape(-1, 1).astype(np.float64))
+        elif kind == "multi-margin":
+            labels.stats.calls += 1
+        else:
+            call = self.spy.losses[-1] if self.spy.losses else None
+            y = call.arguments.get("target") if call is not None else None
+            if isinstance(y, torch.Tensor) and y.numel():
+                labels.stats.calls += 1
+                array = torch_values.numpy_of(y).astype(np.float64)
+                labels._real_targets(array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1))
+        return torch_values.Level(float(loss.detach()) if total is None and loss.numel() == 1 else (total if total is not None else NAN), NAN, NAN, NAN)
+
+    def _by_hand(self, recipe: Recipe, node: Any, loss: Any) -> tuple[Any, Any]:
+        pick = torch_graph.follow(loss.grad_fn, recipe.pick) if recipe.pick is not None else None
+        result = getattr(node, "_saved_result", None)
+        name = node.name()
+        if name.startswith("LogSoftmax"):
+            log_probs = result
+        elif name.startswith("Softmax") and result is not None:
+            log_probs = result.detach().log()
+        elif name.startswith("Logsumexp"):
+            x = node._saved_self
+            log_probs = x.detach() - x.detach().logsumexp(-1, keepdim=True)
+            pick = _find_pick(loss.grad_fn)
+        else:
+            return None, None
+        if pick is None:
+            return log_probs, None
+        index = getattr(pick, "_saved_index", None)
+        if index is None:
+            indices = [i for i in (getattr(pick, "_saved_indices", None) or ()) if i is not None]
+            index = indices[-1] if indices else None
+        if index is None or index.is_floating_point() or index.dtype == torch.bool:
+            return log_probs, None
+        return log_probs, index.reshape(-1) if index.numel() == (log_probs.shape[0] if log_probs.dim() > 1 else 1) else None
+
+    def _look_at_input(self, term: LossTerm, recipe: Recipe, node: Any) -> None:
+        """The numbers that entered the loss: from the spied call, from what a node saved, or from the model's output."""
+        x = None
+        number = node._sequence_nr()
+        call = next((c for c in self.spy.losses if c.first <= number < c.last), None)
+        if call is not None and isinstance(call.arguments.get("input"), torch.Tensor):
+            x = call.arguments["input"]
+            if call.name == "nll_loss" and term.kind == "cross-entropy":
+                x = None
+        if x is None and term.kind not in {"cross-entropy", "soft-cross-entropy", "kl"}:
+            x = getattr(node, "_saved_self", None)
+        if x is None and term.kind in {"cross-entropy", "soft-cross-entropy"}:
+            below, _ = torch_graph.skip_views(self._under(recipe, node))
+            if below is not None and torch_graph.op_name(below) in {"softmax", "sigmoid", "tanh", "relu"}:
+                x = getattr(below, "_saved_result", None)
+            elif below is not None and not term.path_end == "parametric":
+                x = self.last_output() if self.last_output is not None else None
+                if x is not None and (term.input_shape is None or x.numel() != math.prod(term.input_shape)):
+                    x = None
+        if x is None:
+            return
+        axis = term.class_axis
+        if axis is not None and axis >= x.dim():
+            axis = x.dim() - 1 if x.dim() > 1 else None
+        if term.input_shape is None:
+            term.input_shape = list(x.shape)
+        torch_values.look_at_values(term.values, x, axis)
+
+    @staticmethod
+    def _under(recipe: Recipe, node: Any) -> Any:
+        if "fused" in recipe.flags:
+            node, _ = torch_graph.skip_views(next(iter(torch_graph.children(node)), None))
+        return next(iter(torch_graph.children(node)), None) if node is not None else None
+
+    def _non_finite(self, state: State, loss: Any) -> None:
+        """The loss is NaN or infinite for the first time: find the first tensor that is."""
+        step = state.rows
+        for i, ref in enumerate(self.last_inputs):
+            x = ref()
+            if x is not None and x.is_floating_point() and not bool(torch.isfinite(x).all()):
+                share = float((~torch.isfinite(x)).double().mean())
+                state.facts.nonfinite = NonFinite("input", f"input {i + 1} of the model", step, f"{share:.2%} of its numbers", share=share)
+                return
+        self._parameters(state, frozenset(), self._names())
+        for ref, record in state.parameters.values():
+            p = ref()
+            if p is not None and not bool(torch.isfinite(p).all()):
+                state.facts.nonfinite = NonFinite(
+                    "parameter", record.name, step, "after the update of this step, while the loss before it was finite",
+                    site=state.facts.loop.step_site,
+                )  # fmt: skip
+                return
+        model = self._called_model()
+        if model is not None:
+            for name, b in model.named_buffers():
+                if b.is_floating_point() and not bool(torch.isfinite(b).all()):
+                    state.facts.nonfinite = NonFinite("buffer", name, step)
+                    return
+        out = self.last_output() if self.last_output is not None else None
+        if out is not None and out.is_floating_point() and not bool(torch.isfinite(out).all()):
+            culprit = self._first_bad_node(loss)
+            state.facts.nonfinite = NonFinite("output", "the model's output", step, culprit[0], site=culprit[1])
+            return
+        culprit = self._first_bad_node(loss)
+        term = state.facts.term
+        if culprit[1] is None and term is not None:
+            culprit = (culprit[0], term.site)
+        state.facts.nonfinite = NonFinite("loss", "the loss", step, culprit[0], site=culprit[1])
+
+    def _first_bad_node(self, loss: Any) -> tuple[str, Site | None]:
+        """The deepest graph node whose saved operand shows the step from finite to non-finite."""
+        order, _, _ = torch_graph.walk(loss.grad_fn)
+        order.sort(key=lambda n: n._sequence_nr() if not torch_graph.is_leaf(n) else -1)
+        for node in order:
+            if torch_graph.is_leaf(node):
+                continue
+            op = torch_graph.op_name(node)
+            x = getattr(node, "_saved_self", None)
+            if op in {"log", "sqrt", "div", "pow", "exp", "reciprocal", "log_sigmoid", "acos", "asin", "log1p", "log2"} and isinstance(x, torch.Tensor):
+                if not bool(torch.isfinite(x).all()):
+                    continue
+                place = self._describe(node)[0]
+                with torch.no_grad():
+                    if op == "log" and bool((x <= 0).any()):
+                        n = int((x <= 0).sum())
+                        return f"log of {n} numbers that are 0 or negative", place
+                    if op in {"sqrt", "pow"} and bool((x < 0).any()):
+                        return f"{op} of a negative number", place
+                    if op == "exp" and not bool(torch.isfinite(x.exp()).all()):
+                        return f"exp of {float(x.max()):.0f} overflows {str(x.dtype).removeprefix('torch.')}", place
+                    if op == "div":
+                        other = getattr(node, "_saved_other", None)
+                        if isinstance(other, torch.Tensor) and bool((other == 0).any()):
+                            return "division by 0", place
+                    if op == "reciprocal" and bool((x == 0).any()):
+                        return "division by 0", place
+            elif op == "div":
+                other = getattr(node, "_saved_other", None)
+                if isinstance(other, torch.Tensor) and bool((other == 0).any()):
+                    return "division by 0", self._describe(node)[0]
+        return "", None
+
+    # ------------------------------------------------------------------ the optimizer
+
+    def _pre_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if self.active:
+            self.guarded(self.before_step, optimizer, args, kwargs)
+            self.local.in_step += 1
+
+    def _post_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if self.active:
+            self.local.in_step = max(0, self.local.in_step - 1)
+            self.guarded(self.after_step, optimizer, args, kwargs)
+            if self.limit and self.total_steps >= self.limit:
+                from unstuck.observe.launch import StopTraining
+
+                raise StopTraining
+
+    def _state_of_optimizer(self, optimizer: Any) -> State | None:
+        for state in self.states:
+            entry = state.optimizers.get(id(optimizer))
+            if entry is not None and entry[0]() is optimizer:
+                return state
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                entry = self.by_leaf.get(id(p))
+                if entry is not None and entry[0]() is p:
+                    return entry[1]
+        return self.current
+
+    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if self.spy_left <= 0 and self.spy.on:
+            self._rest_spy()
+        state = self._state_of_optimizer(optimizer)
+        self._probe = None
+        if state is None:
+            return
+        self.current = state
+        loop = state.facts.loop
+        record = self._optimizer_record(state, optimizer)
+        closure = len(args) > 1 and callable(args[1]) or callable(kwargs.get("closure"))
+        lr = max((float(g.get("lr", NAN)) for g in optimizer.param_groups), default=NAN)
+        record.lr_first = lr if record.lr_first is None else record.lr_first
+        record.lr_largest = lr if record.lr_largest is None else max(record.lr_largest, lr)
+        record.lr_last = lr
+        record.lr_zero_steps += lr == 0
+        record.scheduler = self.scheduler_made.get(optimizer, record.scheduler)
+        if closure:
+            return
+        if not state.first_since_step or state.pending:
+            loop.stale_checked += 1 if loop.steps else 0
+            loop.stale += bool(state.stale_pending) if loop.steps else 0
+        tensors = [p for g in optimizer.param_groups for p in g["params"]]
+        if not any(p.grad is not None for p in tensors):
+            loop.grad_checked += 1
+            loop.grad_none += 1
+            if state.pending and state.left_gradient is not False:
+                loop.grad_lost += 1
+            elif not state.pending:
+                loop.step_before_backward += 1
+            return
+        if not is_sampled(loop.steps):
+            return
+        loop.grad_checked += 1
+        with_grad = [p for p in tensors if p.grad is not None and not p.grad.is_sparse]
+        if sum(p.numel() for p in with_grad) > PROBE_NUMBERS or not with_grad:
+            return
+        grads = [p.grad for p in with_grad]
+        norm = float(torch.stack(torch._foreach_norm(grads)).float().norm())
+        if norm == 0:
+            loop.grad_zero += 1
+            if state.left_gradient:
+                loop.grad_lost += 1
+            return
+        if not math.isfinite(norm) and state.facts.nonfinite is None:
+            bad = next(p for p in with_grad if not bool(torch.isfinite(p.grad).all()))
+            entry = state.parameters.get(id(bad))
+            name = entry[1].name if entry is not None else f"tensor {list(bad.shape)}"
+            state.facts.nonfinite = NonFinite("gradient", name, state.rows, "of a finite loss", site=loop.backward_site)
+        self._probe = (optimizer, with_grad, [p.detach().clone() for p in with_grad], norm, lr)
+
+    def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        state = self._state_of_optimizer(optimizer)
+        self.total_steps += 1
+        if state is None:
+            return
+        loop = state.facts.loop
+        loop.steps += 1
+        loop.skip_run = 0
+        state.steps += 1
+        record = self._optimizer_record(state, optimizer)
+        record.steps += 1
+        if record.steps <= 2:
+            place = sites.site(sites.caller(4))
+            record.step_site = record.step_site or place
+            loop.step_site = loop.step_site or place
+        predicted = norm = ratio = NAN
+        probe, self._probe = self._probe, None
+        if probe is not None and probe[0] is optimizer:
+            predicted, norm, ratio = self._measure(state, record, probe)
+        tensors = (p for g in optimizer.param_groups for p in g["params"] if p.grad is not None)
+        state.stale_probe = []
+        for p in tensors:
+            if not p.grad.is_sparse:
+                state.stale_probe.append((p, p.grad.data_ptr(), p.grad._version))
+                if len(state.stale_probe) >= _ZERO_SAMPLE:
+                    break
+        state.first_since_step = True
+        state.stale_pending = False
+        anchor = state.stale_probe[0][0] if state.stale_probe else None
+        if anchor is not None:
+            state.anchor_version = (weakref.ref(anchor), anchor._version)
+        self._adversarial(state, optimizer)
+        self._row(state, record.lr_last if record.lr_last is not None else NAN, predicted, norm, ratio)
+        if is_deep(loop.steps):
+            self._parameters(state, frozenset(), {})
+            self._strangers(state)
+            self.snapshot(state)
+            if self.announce is not None and loop.steps in {3, 10, 50, 200, 1000}:
+                self._announce(state)
+        elif time.monotonic() > self.snapshot_due:
+            self.snapshot(state)
+            self.snapshot_due = time.monotonic() + 5.0
+
+    def _announce(self, state: State) -> None:
+        for labels in state.labels:
+            labels.publish()
+        assert self.announce is not None
+        self.announce(state.facts)
+
+    def _measure(self, state: State, record: Optimizer, probe: tuple[Any, ...]) -> tuple[float, float, float]:
+        _, tensors, before, norm, lr = probe
+        loop = state.facts.loop
+        delta = torch._foreach_sub([p.detach() for p in tensors], before)
+        predicted = -sum(float(torch.dot(p.grad.detach().flatten().double(), d.flatten().double())) for p, d in zip(tensors, delta))
+        moved = float(torch.stack(torch._foreach_norm(delta)).float().norm())
+        size = float(torch.stack(torch._foreach_norm(before)).float().norm())
+        if lr > 0 and math.isfinite(norm):
+            loop.no_effect_checked += 1
+            loop.ascent_checked += 1
+            if moved == 0:
+                loop.no_effect += 1
+                p = tensors[0]
+                largest = max(float(b.abs().max()) for b in before if b.numel())
+                strongest = max(float(q.grad.abs().max()) for q in tensors)
+                # An update below half the spacing of the weights is rounded away.
+                if lr * max(strongest, 1.0) < torch.finfo(p.dtype).eps * largest:
+                    record.steps_below_resolution += 1
+            elif predicted < 0:
+                loop.ascent += 1
+        largest_tensor = max(range(len(tensors)), key=lambda i: tensors[i].numel())
+        if tensors[largest_tensor].numel() <= 1_000_000:
+            p = tensors[largest_tensor]
+            state.reference = (weakref.ref(p), before[largest_tensor])
+        return predicted, norm, moved / size if size else NAN
+
+    def _optimizer_record(self, state: State, optimizer: Any) -> Optimizer:
+        entry = state.optimizers.get(id(optimizer))
+        if entry is not None and entry[0]() is optimizer:
+            return entry[1]
+        group = optimizer.param_groups[0] if optimizer.param_groups else {}
+        betas = group.get("betas") or (group.get("momentum", 0.0),)
+        record = Optimizer(
+            type(optimizer).__name__, made=self.optimizer_made.get(optimizer),
+            tensors=sum(len(g["params"]) for g in optimizer.param_groups), maximize=bool(group.get("maximize", False)),
+            weight_decay=float(group.get("weight_decay", 0) or 0), momentum=float(betas[0] or 0), hyper=hyper_text(optimizer),
+        )  # fmt: skip
+        rebuilt = state.facts.loop.rebuilt_total
+        same = next((o for _, o in state.optimizers.values() if o.hyper == record.hyper and o.made == record.made), None)
+        if rebuilt and same is not None:
+            record = same  # the rebuilt model's optimizer goes on as the old one's
+        else:
+            state.facts.optimizers.append(record)
+        state.optimizers[id(optimizer)] = (weakref.ref(optimizer), record)
+        self._strangers(state)
+        return record
+
+    def _strangers(self, state: State) -> None:
+        """Tensors in the groups that no loss reaches."""
+        reached = {k for k, (_, p) in state.parameters.items() if p.reached}
+        for ref, record in state.optimizers.values():
+            optimizer = ref()
+            if optimizer is None or not reached:
+                continue
+            tensors = [p for g in optimizer.param_groups for p in g["params"]]
+            strangers = [p for p in tensors if id(p) not in reached and p.grad is None and p.requires_grad]
+            record.tensors, record.strangers = len(tensors), len(strangers)
+            record.stranger_names = [
+                state.parameters[id(p)][1].name if id(p) in state.parameters else f"tensor {list(p.shape)}"
+                for p in strangers[:5]
+            ]
+            ids = {id(p) for p in tensors}
+            for key, (_, parameter) in state.parameters.items():
+                if key in ids:
+                    parameter.held = True
+        if state.facts.loop.rebuilt_total:
+            last = next(reversed(state.optimizers.values()), None)
+            kept = last is not None and last[1].strangers == last[1].tensors > 0
+            state.facts.loop.optimizer_kept = state.facts.loop.optimizer_kept or kept
+
+    def _adversarial(self, state: State, optimizer: Any) -> None:
+        """A backward sent gradients into tensors of another optimizer that does not step on them: two players."""
+        if len(state.optimizers) > 1 and state.facts.loop.steps < 200:
+            mine = {id(p) for g in optimizer.param_groups for p in g["params"]}
+            others = {
+                id(p) for ref, _ in state.optimizers.values() if (o := ref()) is not None and o is not optimizer
+                for g in o.param_groups for p in g["params"]
+            }  # fmt: skip
+            reach = state.pending_reached
+            if reach & mine and reach & others - mine:
+                state.facts.loop.adversarial += 1
+        state.pending_reached = set()
+
+    def zeroing(self, frame: Any) -> None:
+        state = self.current
+        if state is None:
+            return
+        loop = state.facts.loop
+        loop.zero_calls += 1
+        if state.pending and loop.zero_site is None:
+            loop.zero_site = sites.site(frame)  # between a backward and its step
+
+    def scaler_stepped(self, optimizer: Any, skipped: bool, frame: Any) -> None:
+        state = self._state_of_optimizer(optimizer)
+        if state is None:
+            return
+        loop = state.facts.loop
+        if loop.scaler_site is None:
+            loop.scaler_site = sites.site(frame)
+        if skipped:
+            loop.skipped_steps += 1
+            loop.skip_run += 1
+            loop.longest_skip_run = max(loop.longest_skip_run, loop.skip_run)
+            self._optimizer_record(state, optimizer)
+            self._row(state)
+            state.first_since_step = False
+            state.stale_pending = False
+            state.stale_probe = []
+
+    # ------------------------------------------------------------------ rows
+
+    def _row(self, state: State, lr: float = NAN, predicted: float = NAN, norm: float = NAN, ratio: float = NAN) -> None:
+        levels = state.levels
+        if not levels and not state.pending and lr != lr:
+            return
+        n = len(levels)
+        if n == 1:
+            loss, chance, base, accuracy = levels[0]
+        elif n:
+            loss, chance, base, accuracy = (sum(column) / n for column in zip(*levels))
+        else:
+            loss = chance = base = accuracy = NAN
+        state.rows += 1
+        if self.writer is not None:
+            try:
+                self.writer.row(
+                    state.facts.id, state.rows, (loss, chance, base, accuracy, lr, predicted, norm, ratio, float(state.pending))
+                )
+                self.writer.tick()
+            except OSError as error:
+                self._lost_writer(error)
+        state.levels = []
+        state.pending = 0
+        state.last_seen = time.monotonic()
+
+    def snapshot(self, state: State) -> None:
+        for labels in state.labels:
+            labels.publish()
+        self._judgeable(state)
+        if self.writer is not None:
+            try:
+                self.writer.facts(state.facts)
+                self.writer.run(self.run)
+            except OSError as error:
+                self._lost_writer(error)
+
+    def _lost_writer(self, error: OSError) -> None:
+        self.run.notes.append(f"the trace could not be written any further: {error.strerror}")
+        self.writer = None
+
+    def _judgeable(self, state: State) -> None:
+        facts = state.facts
+        loop = facts.loop
+        loop.unjudged = ""
+        if loop.adversarial:
+            loop.unjudged = "two optimizers share a loss (adversarial or alternating training): its level says nothing"
+        elif (term := facts.term) is not None and term.sample_weighted and term.why_not:
+            loop.unjudged = term.why_not
+
+    # ------------------------------------------------------------------ exceptions
+
+    def raised(self, error: BaseException, phase: str) -> None:
+        if id(error) in self.seen_exceptions or isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+            return
+        self.seen_exceptions.append(id(error))
+        del self.seen_exceptions[:-16]
+        inner, _ = sites.raised_at(error.__traceback__)
+        self._note_exception(error, phase, inner)
+        self._post_mortem(error)
+
+    def function_raised(self, error: BaseException, func: Any, args: Any, kwargs: Any) -> None:
+        """A torch function raised under the spy. A loss call's arguments are the best witness of what is wrong."""
+        if func in torch_spy._LOSSES and isinstance(error, Exception):
+            name = func.__name__
+            place = sites.site(sites.caller(2))
+            self.seen_exceptions.append(id(error))
+            self._note_exception(error, "loss", place)
+            term = self._term_from_arguments(name, torch_spy.named_arguments(name, args, kwargs or {}), place)
+            self._attach_term(term)
+
+    def _note_exception(self, error: BaseException, phase: str, place: Site | None, fatal: bool = False) -> Raised:
+        target = self.current.facts.exceptions if self.current is not None else self.orphans
+        text = str(error).strip().split("\n", 1)[0][:300]
+        known = next((r for r in target if r.type == type(error).__name__ and r.site == place), None)
+        if known is not None:
+            known.count += 1
+            known.fatal = known.fatal or fatal
+            return known
+        record = Raised(type(error).__name__, text, phase, place, fatal)
+        if len(target) < 32:
+            target.append(record)
+        return record
+
+    def script_failed(self, error: BaseException) -> None:
+        """The exception that ends the script."""
+        with self.lock:
+            inner, _ = sites.raised_at(error.__traceback__)
+            phase = "script"
+            traceback = error.__traceback__
+            while traceback is not None:
+                name = traceback.tb_frame.f_code.co_name
+                if name in torch_spy.LOSS_FUNCTIONS and sites.owner(traceback.tb_frame.f_code.co_filename) == "torch":
+                    phase = "loss"
+                elif name == "backward" and sites.owner(traceback.tb_frame.f_code.co_filename) == "torch":
+                    phase = "backward"
+                traceback = traceback.tb_next
+            target = self.current.facts.exceptions if self.current is not None else self.orphans
+            text = str(error).strip().split("\n", 1)[0][:300]
+            known = next((r for r in (*target, *self.orphans) if r.type == type(error).__name__ and r.message == text), None)
+            if known is not None:
+                known.fatal = True
+                if known.phase in {"script", "forward"}:
+                    known.phase = phase if phase != "script" else known.phase
+                known.site = known.site or inner
+            else:
+                known = Raised(type(error).__name__, text, phase, inner, True)
+                target.append(known)
+            self.run.exceptions.append(known)
+            if id(error) not in self.seen_exceptions:
+                self._post_mortem(error)
+
+    def _post_mortem(self, error: BaseException) -> None:
+        """Find the loss call among the frames of a traceback and read its arguments from the frame's locals."""
+        traceback = error.__traceback__
+        place = None
+        while traceback is not None:
+            frame = traceback.tb_frame
+            kind = sites.owner(frame.f_code.co_filename)
+            if kind == "user":
+                place = sites.at(frame.f_code.co_filename, traceback.tb_lineno, frame.f_code.co_name)
+            name = frame.f_code.co_name
+            if kind == "torch" and name in torch_spy.LOSS_FUNCTIONS and "target" in frame.f_locals:
+                names = (*torch_spy._PARAMETERS.get(name, ("input", "target")), "reduction")
+                arguments = {n: frame.f_locals.get(n) for n in names}
+                self._attach_term(self._term_from_arguments(name, arguments, place))
+                return
+            traceback = traceback.tb_next
+
+    def _attach_term(self, term: LossTerm) -> None:
+        if self.current is None:
+            self.orphan_terms.append(term)
+            del self.orphan_terms[:-4]
+            return
+        known = self.current.facts.terms
+        same = next((t for t in known if t.kind == term.kind), None)
+        if same is None:
+            known.append(term)
+        else:
+            same.labels.outside += term.labels.outside
+            if term.labels.outside_example is not None:
+                same.labels.outside_example = term.labels.outside_example
+            for name in ("lowest", "highest"):
+                values = [v for v in (getattr(same.labels, name), getattr(term.labels, name)) if v is not None]
+                if values:
+                    setattr(same.labels, name, min(values) if name == "lowest" else max(values))
+            same.labels.distinct = sorted(set(same.labels.distinct) | set(term.labels.distinct))[:33]
+            same.input_shape, same.target_shape = term.input_shape, term.target_shape
+            same.values = term.values if not same.values.calls else same.values
+
+    def _term_from_arguments(self, name: str, arguments: dict[str, Any], place: Site | None) -> LossTerm:
+        """A loss term from the arguments of a call that raised or has no graph."""
+        kind = torch_spy.LOSS_FUNCTIONS[name]
+        x, y = arguments.get("input"), arguments.get("target")
+        term = LossTerm(kind, name, site=place)
+        if isinstance(y, torch.Tensor) and y.is_floating_point() and kind == "cross-entropy":
+            term.kind = kind = "soft-cross-entropy"
+        if isinstance(x, torch.Tensor):
+            term.input_shape = list(x.shape)
+            term.class_axis = 1 if x.dim() > 1 else None
+            term.classes = int(x.shape[1]) if x.dim() > 1 else 1
+            torch_values.look_at_values(term.values, x.detach(), term.class_axis)
+            if x.grad_fn is not None:
+                names = self._names()
+                term.path, term.path_end = torch_graph.path_to_head(
+                    x.grad_fn, self._describe, lambda p: names.get(id(p), f"tensor {list(p.shape)}")
+                )
+                if term.kind in {"cross-entropy", "nll"}:
+                    term.feature_axis, term.scrambled = torch_graph.feature_axis(term.path, term.class_axis)
+        if isinstance(y, torch.Tensor):
+            term.target_shape = list(y.shape)
+            if isinstance(x, torch.Tensor):
+                term.argument_shapes = [list(x.shape), list(y.shape)]
+            ignore = arguments.get("ignore_index", -100)
+            term.ignore_index = ignore if isinstance(ignore, int) else -100
+            self._labels_from(term, y)
+        return term
+
+    @staticmethod
+    def _labels_from(term: LossTerm, y: Any) -> None:
+        array = torch_values.numpy_of(y).reshape(-1).astype(np.float64)
+        stats = term.labels
+        stats.calls = 1
+        stats.rows = array.size
+        if term.kind in {"cross-entropy", "nll"} and not y.is_floating_point():
+            stats.kind = "index"
+            array = array[array != term.ignore_index]
+        if not array.size:
+            stats.all_ignored_calls = 1
+            return
+        stats.kept = array.size
+        distinct = np.unique(array)
+        stats.lowest, stats.highest = float(distinct[0]), float(distinct[-1])
+        stats.distinct = distinct[:33].tolist()
+        stats.many_distinct = len(distinct) > 32
+        if stats.kind != "index":
+            stats.kind = torch_values.target_kind(stats, torch_values.numpy_of(y).reshape(len(y), -1) if y.dim() else np.zeros((1, 1)))
+        elif term.classes is not None:
+            wrong = array[(array < 0) | (array >= term.classes)]
+            stats.outside = wrong.size
+            stats.outside_example = float(wrong[0]) if wrong.size else None
+
+    # ------------------------------------------------------------------ the end
+
+    def finish(self) -> None:
+        """Last facts of every training; safe to call more than once."""
+        with self.lock:
+            if self.orphans or self.orphan_terms:
+                if not self.states:
+                    model = self._called_model() or (self.last_root() if self.last_root is not None else None)
+                    if model is not None and not self.roots:
+                        self.roots.append(weakref.ref(model))
+                    state = self._new_state([p for p in model.parameters()] if model is not None else [])
+                    self._parameters(state, frozenset(), self._names())
+                    for term in state.facts.terms or self.orphan_terms:
+                        term.judged = term is (state.facts.terms or self.orphan_terms)[0]
+                    if self.spy.breaks:
+                        state.facts.breaks = [Break(b.reason, b.site, b.function, b.on_path) for b in self.spy.breaks]
+                    state.facts.loop.freezes = list(self.spy.freezes)
+                state = self.states[0]
+                state.facts.exceptions.extend(self.orphans)
+                state.facts.terms.extend(t for t in self.orphan_terms if t not in state.facts.terms)
+                self.orphans, self.orphan_terms = [], []
+            for state in self.states:
+                state.facts.loop.forwards = max(state.facts.loop.forwards, self.forwards)
+                state.facts.loop.dropped_forwards = max(state.facts.loop.dropped_forwards, self.dropped)
+                if state.pending:
+                    self._row(state)
+                self._parameters(state, frozenset(), {})
+                self._strangers(state)
+                self._final_scan(state)
+                self.snapshot(state)
+
+    def _final_scan(self, state: State) -> None:
+        """relu and clamp can hide NaN weights behind a finite loss: look at the weights themselves."""
+        if state.facts.nonfinite is not None:
+            return
+        for ref, record in state.parameters.values():
+            p = ref()
+            if p is not None and p.is_floating_point() and not bool(torch.isfinite(p).all()):
+                state.facts.nonfinite = NonFinite(
+                    "parameter", record.name, state.rows, "found at the end; the loss does not show it",
+                    site=state.facts.loop.step_site,
+                )  # fmt: skip
+                return
+
+
+def hyper_text(optimizer: Any) -> str:
+    """The options of an optimizer as text: the same text means the same settings."""
+    defaults = getattr(optimizer, "defaults", {})
+    return type(optimizer).__name__ + " " + ", ".join(f"{k}={v}" for k, v in sorted(defaults.items()) if not isinstance(v, torch.Tensor))
+
+
+def checksum(tensor: Any) -> int:
+    """An integer sum over the bits: any single change changes it. Tensors above 2^20 numbers are sampled evenly."""
+    t = tensor.detach()
+    if t.numel() > 1 << 20:
+        t = t.flatten()[:: t.numel() >> 18]
+    if t.is_sparse or not t.numel() or t.is_complex():
+        return 0
+    t = t.contiguous().flatten()
+    size = t.element_size()
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
+    bits = t.view(integers)
+    return int(bits.long().sum()) * 31 + int((bits.long() & 0xFFFF).sum())
+
+
+def _other_operand(node: Any) -> Any:
+    """The saved operand of a multiplication that is not differentiated."""
+    edges = node.next_functions
+    return getattr(node, "_saved_other" if edges and edges[0][0] is not None else "_saved_self", None)
+
+
+def _find_pick(root: Any) -> Any:
+    """The first gather or index below the root."""
+    stack, seen = [root], 0
+    while stack and seen < 60:
+        node = stack.pop(0)
+        seen += 1
+        if torch_graph.is_leaf(node):
+            continue
+        if torch_graph.op_name(node) in {"index", "gather"}:
+            return node
+        stack.extend(torch_graph.children(node))
+    return None
+
+
+def _same_term(a: LossTerm, b: LossTerm) -> bool:
+    if a.kind != b.kind or a.classes != b.classes or len(a.path) != len(b.path):
+        return False
+    if [n.raw for n in a.path] != [n.raw for n in b.path]:
+        return False
+    head_a = a.path[-1].parameters if a.path else []
+    head_b = b.path[-1].parameters if b.path else []
+    return head_a == head_b or not head_a or not head_b or any(n.startswith("tensor ") for n in (*head_a, *head_b))
+
+
+def _update_term(old: LossTerm, new: LossTerm) -> None:
+    """A later look fills what an earlier one could not see (lines, options), never removes."""
+    for name in ("site", "made", "sign_site", "broadcast", "argument_shapes", "target_shape"):
+        if getattr(old, name) is None and getattr(new, name) is not None:
+            setattr(old, name, getattr(new, name))
+    if new.label_smoothing:
+        old.label_smoothing = new.label_smoothing
+    old.reduction = old.reduction or new.reduction
+    for a, b in zip(old.path, new.path):
+        a.site, a.made, a.module = a.site or b.site, a.made or b.made, a.module or b.module
+        a.frozen = a.frozen or b.frozen
+        if b.zero_columns is not None:
+            a.zero_columns = b.zero_columns

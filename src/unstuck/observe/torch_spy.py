@@ -1,0 +1,296 @@
+"""A close look at the first steps: every torch function with its line, the loss calls with their arguments, the places
+where a gradient path ends.
+
+The spy is a TorchFunctionMode. It is on during the first passes only (about two microseconds a call) and while the
+training is under suspicion, never permanently. It changes nothing: each function is called with its own arguments, and
+its result handed on. Rules learned the hard way:
+
+* `is_compiling()` comes first: dynamo inlines a mode, and one that touches Python state recompiles at every step.
+* A mode is pushed only on an empty stack (torch's own DeviceContext may lie at the bottom), and popped only when it is
+  on top; otherwise a user's `with` block would pop the wrong mode.
+* It cannot be popped from code that runs below its own `__torch_function__` (our backward wrapper is): popping waits
+  for the next module call or optimizer step.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import DeviceContext
+
+from unstuck.observe import sites
+from unstuck.trace.facts import Break, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOSS_FUNCTIONS: dict[str, str] = {
+    "cross_entropy": "cross-entropy",
+    "nll_loss": "nll",
+    "binary_cross_entropy": "bce",
+    "binary_cross_entropy_with_logits": "bce-logits",
+    "mse_loss": "mse",
+    "l1_loss": "l1",
+    "smooth_l1_loss": "smooth-l1",
+    "huber_loss": "huber",
+    "kl_div": "kl",
+    "multi_margin_loss": "multi-margin",
+    "poisson_nll_loss": "poisson",
+    "hinge_embedding_loss": "hinge",
+    "soft_margin_loss": "soft-margin",
+    "gaussian_nll_loss": "gaussian",
+    "ctc_loss": "ctc",
+    "margin_ranking_loss": "ranking",
+    "cosine_embedding_loss": "cosine-embedding",
+    "triplet_margin_loss": "triplet",
+}
+_LOSSES: dict[Any, str] = {getattr(F, name): name for name in LOSS_FUNCTIONS if hasattr(F, name)}
+_READS_VALUE = {"item": "item", "tolist": "item", "numpy": "numpy", "__array__": "numpy", "__float__": "item"}
+_INTEGER = {"argmax": "argmax", "argmin": "argmax", "argsort": "argmax", "one_hot": "one-hot", "bincount": "argmax"}
+_ELEMENTWISE = {
+    "sub", "rsub", "__sub__", "__rsub__", "add", "__add__", "mul", "__mul__", "__rmul__", "div", "__truediv__",
+    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "where", "dist", "subtract", "multiply",
+}  # fmt: skip
+MAX_RECORDS = 20_000
+
+
+class Op(NamedTuple):
+    """One torch function call of the forward pass; graph nodes with first <= sequence number < last are its."""
+
+    first: int
+    last: int
+    name: str
+    file: str
+    line: int
+    function: str
+
+
+class LossCall(NamedTuple):
+    """A loss function with its arguments, alive until the next backward."""
+
+    first: int
+    last: int
+    name: str
+    arguments: dict[str, Any]
+    site: Site | None
+
+
+class ModuleCall(NamedTuple):
+    """A module's call; graph nodes in the interval were made by it or by a module inside it."""
+
+    first: int
+    last: int
+    depth: int
+    module: Any
+
+
+class OuterBroadcast(NamedTuple):
+    """An element-wise operation that made [N,1] and [N] into N x N."""
+
+    first: int
+    last: int
+    shapes: list[list[int]]
+    site: Site | None
+
+
+sequence: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+_PARAMETERS = {
+    "cross_entropy": ("input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing"),
+    "nll_loss": ("input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction"),
+    "binary_cross_entropy": ("input", "target", "weight", "size_average", "reduce", "reduction"),
+    "binary_cross_entropy_with_logits": ("input", "target", "weight", "size_average", "reduce", "reduction", "pos_weight"),
+}  # fmt: skip
+
+
+def named_arguments(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    names = _PARAMETERS.get(name, ("input", "target"))
+    return {**dict(zip(names, args)), **kwargs}
+
+
+def push(mode: TorchFunctionMode) -> bool:
+    """Push the mode if no other mode of the user's is active in this thread."""
+    depth = torch._C._len_torch_function_stack()
+    if depth > 1 or (depth == 1 and not isinstance(torch._C._get_function_stack_at(0), DeviceContext)):
+        return False
+    mode.__enter__()
+    return True
+
+
+def pop(mode: TorchFunctionMode) -> bool:
+    """Pop the mode if it is on top of this thread's stack."""
+    depth = torch._C._len_torch_function_stack()
+    if depth == 0 or torch._C._get_function_stack_at(depth - 1) is not mode:
+        return False
+    mode.__exit__(None, None, None)
+    return True
+
+
+class Spy(TorchFunctionMode):
+    """Notes torch functions while `on`. The owner pushes and pops it with the functions above."""
+
+    def __init__(self, report: Callable[[BaseException], None], raised: Callable[..., None]) -> None:
+        super().__init__()
+        self.on = False
+        self.report = report
+        self.raised = raised
+        self.ops: list[Op] = []
+        self.losses: list[LossCall] = []
+        self.modules: list[ModuleCall] = []
+        self.broadcasts: list[OuterBroadcast] = []
+        self.breaks: list[Break] = []
+        self.freezes: list[Site] = []
+        self.tainted: dict[int, tuple[weakref.ref[Any], Break]] = {}
+        self.sizes: dict[tuple[int, ...], int] = {}
+
+    def clear(self) -> None:
+        """After a backward: what was noted belongs to the pass that just ended."""
+        self.ops.clear()
+        self.losses.clear()
+        self.modules.clear()
+        self.broadcasts.clear()
+        self.breaks = []
+        self.tainted.clear()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.compiler.is_compiling():
+            return func(*args, **(kwargs or {}))
+        if not self.on:
+            return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        first = sequence()
+        try:
+            out = func(*args, **kwargs)
+        except BaseException as error:
+            try:
+                self.on = False
+                self.raised(error, func, args, kwargs)
+            except Exception as own:
+                self.report(own)
+            finally:
+                self.on = True
+            raise
+        self.on = False
+        try:
+            self._note(func, args, kwargs, out, first)
+        except Exception as own:
+            self.report(own)
+        finally:
+            self.on = True
+        return out
+
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, first: int) -> None:
+        name = getattr(func, "__name__", "")
+        last = sequence()
+        if name == "__get__":
+            if getattr(getattr(func, "__self__", None), "__name__", "") == "data" and args[0].requires_grad:
+                self._break("data", "data", args, out)
+            elif self.tainted and isinstance(out, torch.Tensor):
+                self._flow(args, out)
+            return
+        if name in {"__set__", "requires_grad_"}:
+            attribute = getattr(getattr(func, "__self__", None), "__name__", "")
+            if (attribute == "requires_grad" or name == "requires_grad_") and len(self.freezes) < 20:
+                value = args[1] if len(args) > 1 else kwargs.get("requires_grad", True)
+                if value is False:
+                    place = sites.site(sites.caller(2))
+                    if place is not None and place not in self.freezes:
+                        self.freezes.append(place)
+            if attribute == "data" and len(args) > 1:
+                self._flow(args[1:], args[0])
+            return
+        if len(self.ops) >= MAX_RECORDS:
+            return
+        frame = None
+        if last > first:
+            frame = sites.caller(2)
+            if frame is not None:
+                code = frame.f_code
+                self.ops.append(Op(first, last, name, code.co_filename, frame.f_lineno, code.co_name))
+        if func in _LOSSES:
+            place = sites.site(frame or sites.caller(2))
+            self.losses.append(LossCall(first, last, name, named_arguments(name, args, kwargs), place))
+            del self.losses[:-64]
+        if name in _ELEMENTWISE:
+            self._outer(args, kwargs, out, first, last)
+        self._gradient_lost(func, name, args, kwargs, out)
+
+    def _outer(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, first: int, last: int) -> None:
+        pair = [list(a.shape) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)][:2]
+        if len(pair) < 2 or last == first or len(self.broadcasts) > 256:
+            return
+        (small, large) = sorted(pair, key=len)
+        # [N] against [N,1] (also with leading batch axes of the longer one): both must be stretched.
+        if len(small) == 1 and len(large) == 2 and large[1] == 1 and large[0] == small[0] > 1:
+            self.broadcasts.append(OuterBroadcast(first, last, pair, sites.site(sites.caller(3))))
+
+    def _gradient_lost(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        if name in _READS_VALUE:
+            tensor = args[0] if args else None
+            if isinstance(tensor, torch.Tensor) and (tensor.requires_grad or self._taint(tensor)):
+                self._break(_READS_VALUE[name], name, args, out)
+            return
+        results = out if isinstance(out, (tuple, list)) else (out,)
+        tensors = [r for r in results if isinstance(r, torch.Tensor)]
+        if not tensors:
+            return
+        needs = False
+        broken = None
+        for value in (*args, *kwargs.values()):
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(item, torch.Tensor):
+                    needs = needs or item.requires_grad
+                    broken = broken or self._taint(item)
+        kept = any(t.requires_grad for t in tensors)
+        if needs and not kept:
+            if name in _INTEGER:
+                reason = _INTEGER[name]
+            elif name in {"detach", "detach_"}:
+                reason = "detach"
+            elif not torch.is_grad_enabled():
+                reason = "no_grad"
+            elif all(not t.is_floating_point() for t in tensors):
+                reason = "comparison" if tensors[0].dtype == torch.bool else "integer"
+            else:
+                reason = "other"
+            self._break(reason, name, args, out)
+        elif name in {"tensor", "as_tensor", "from_numpy", "full", "scalar_tensor", "FloatTensor"} and tensors[0].numel() <= 4096:
+            source = next((b for b in reversed(self.breaks) if b.reason in {"item", "numpy"}), None)
+            if source is not None:
+                self._mark(tensors, source)
+        elif broken is not None:
+            self._mark(tensors, broken)
+
+    def _break(self, reason: str, function: str, args: tuple[Any, ...], out: Any) -> None:
+        place = sites.site(sites.caller(4))
+        known = next((b for b in self.breaks if b.site == place and b.reason == reason), None)
+        if known is None:
+            known = Break(reason, place, function)
+            if len(self.breaks) < 256:
+                self.breaks.append(known)
+        tensors = [t for t in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(t, torch.Tensor)]
+        before = next((b for a in args if isinstance(a, torch.Tensor) and (b := self._taint(a))), None)
+        self._mark(tensors, before or known)
+
+    def _mark(self, tensors: list[Any], broken: Break) -> None:
+        for tensor in tensors:
+            self.tainted[id(tensor)] = (weakref.ref(tensor), broken)
+
+    def _flow(self, args: tuple[Any, ...], out: Any) -> None:
+        for item in args:
+            if isinstance(item, torch.Tensor) and (broken := self._taint(item)):
+                self._mark([out], broken)
+                return
+
+    def _taint(self, tensor: Any) -> Break | None:
+        entry = self.tainted.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def place(self, number: int) -> tuple[Op | None, ModuleCall | None]:
+        """The function call and the innermost module call that made the graph node with this sequence number."""
+        op = next((o for o in reversed(self.ops) if o.first <= number < o.last), None)
+        inside = [m for m in self.modules if m.first <= number < m.last]
+        return op, max(inside, key=lambda m: m.depth) if inside else None

@@ -1,0 +1,1 @@
+"""The first waist: what was seen in a training, as plain data without any framework."""
