@@ -1,4 +1,4 @@
-"""Digits classifier with a small Trainer class; keeps its own copy of the network it was given."""
+"""Digits classifier with a small Trainer class."""
 import copy
 
 import torch

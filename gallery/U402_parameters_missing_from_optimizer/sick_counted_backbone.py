@@ -32,11 +32,11 @@ backbone_params = model.backbone.parameters()
 head_params = model.head.parameters()
 print(f"backbone has {sum(p.numel() for p in backbone_params)} weights")
 optimizer = torch.optim.Adam([
-    {"params": backbone_params, "lr": 5e-3},  # <- fault
-    {"params": head_params, "lr": 2e-2},
+    {"params": backbone_params, "lr": 1e-2},  # <- fault
+    {"params": head_params, "lr": 3e-2},
 ])
 criterion = nn.CrossEntropyLoss()
-for epoch in range(8):
+for epoch in range(11):
     model.train()
     for xb, yb in train_loader:
         optimizer.zero_grad()

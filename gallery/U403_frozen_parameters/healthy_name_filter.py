@@ -1,4 +1,4 @@
-"""Fine-tuning a pretrained digit encoder on letters-vs-numbers style relabelled classes: only the new head is trained."""
+"""A network trained on the digits 0-4 is adapted to 5-9: only the new classifier is trained."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Bag-of-words naive sentiment toy: which part of speech-like suffix does a Python keyword doc word have? EmbeddingBag."""
+"""Dunder names against ordinary words: an EmbeddingBag over their characters."""
 import keyword
 import random
 

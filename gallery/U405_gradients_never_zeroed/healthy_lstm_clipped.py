@@ -37,7 +37,7 @@ def get_batch(batch_size=16, length=24):
 
 torch.manual_seed(1337)
 model = CharLSTM(len(chars))
-optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
 for step in range(200):
     x, y = get_batch()
     logits = model(x)

@@ -1,4 +1,4 @@
-"""Digits with a Fitter class, RMSprop and a validation pass after every epoch."""
+"""Digits with a Fitter class, Nesterov SGD and a validation pass after every epoch."""
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -7,9 +7,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Fitter:
-    def __init__(self, model, lr=5e-3):
+    def __init__(self, model, lr=0.05):
         self.model = model
-        self.opt = optim.RMSprop(model.parameters(), lr=lr)
+        self.opt = optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
         self.loss = nn.CrossEntropyLoss()
 
     def train_epoch(self, loader):

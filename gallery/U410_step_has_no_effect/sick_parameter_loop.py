@@ -16,7 +16,6 @@ for it in range(300):
     loss = nn.functional.cross_entropy(out, Y)
     loss.backward()
     for p in net.parameters():
-        p.data = p.data.clone()
         p.data.sub(lr * p.grad)  # <- fault
     if it % 50 == 49:
         print(f"iteration {it + 1} loss {loss.item():.4f} acc {(out.argmax(1) == Y).float().mean().item():.3f}")

@@ -1,56 +1,70 @@
-"""Word classifier with hashed character n-grams; batches that do not fit into memory are skipped."""
+"""Python keywords against method names from a small CSV export; batches that do not fit into memory are skipped."""
+import csv
+import io
 import keyword
-import string
 import zlib
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-KEYWORDS = keyword.kwlist + keyword.softkwlist
-METHODS = sorted({n for t in (str, bytes, list, dict, set, int, float, complex) for n in dir(t) if not n.startswith("_")})
-WORDS = [(w, 0) for w in METHODS] + [(w, 1) for w in KEYWORDS] + [(n, 2) for n in sorted(dir(string)) if n[0] == "_"]
-BUCKETS = 1 << 9
+
+def export():
+    out = io.StringIO()
+    writer = csv.writer(out)
+    methods = {n for t in (str, bytes, list, dict, set, int, float, complex) for n in dir(t) if not n.startswith("_")}
+    for i, (word, label) in enumerate([(w, 0) for w in sorted(methods)] + [(w, 1) for w in keyword.kwlist]):
+        row = [word, label, len(word)]
+        if i % 12 == 0:
+            row.append(zlib.crc32(word.encode()) << 8)
+        writer.writerow(row)
+    return out.getvalue()
 
 
-def ngrams(word, n):
-    padded = f"<{word}>"
-    return [padded[i:i + n] for i in range(len(padded) - n + 1)]
+class Words:
+    def __init__(self, text):
+        rows = list(csv.reader(io.StringIO(text)))
+        self.words = [r[0] for r in rows]
+        self.labels = torch.tensor([int(r[1]) for r in rows])
+        self.lengths = [int(r[2]) for r in rows]
+
+    def batch(self, idx):
+        idx = idx.tolist()
+        onehot = torch.zeros(len(idx), max(self.lengths[i] for i in idx), 128)
+        for k, i in enumerate(idx):
+            for t, c in enumerate(self.words[i]):
+                onehot[k, t, ord(c)] = 1
+        return onehot, self.labels[idx]
 
 
-def hashed(word, n):
-    return [zlib.crc32(g.encode()) % BUCKETS for g in ngrams(word, n)]
+class CharCNN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(128, 32, 3, padding=1)
+        self.fc = nn.Linear(32, 2)
 
-
-def encode(words, n):
-    rows = []
-    for w in words:
-        ids = torch.tensor(hashed(w, n))
-        rows.append(F.one_hot(ids, BUCKETS).sum(0).clamp(max=1)[:512])
-    return torch.stack(rows).float()
+    def forward(self, x):
+        return self.fc(F.relu(self.conv(x.transpose(1, 2))).amax(dim=2))
 
 
 torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, 3))
-optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-labels = torch.tensor([label for _, label in WORDS])
-skipped, loss = 0, None
-for step in range(200):
-    idx = torch.randint(len(WORDS), (16,))
-    try:
-        if step % 25 == 0:
-            features = torch.zeros(16, 512)
-            for r, i in enumerate(idx.tolist()):
-                features[r, [h % 512 for h in hashed(WORDS[i][0], 3)]] = 1
-        else:
-            features = encode([WORDS[i][0] for i in idx.tolist()], 3)
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(features), labels[idx])
-        loss.backward()
-        optimizer.step()
-    except RuntimeError as e:
-        if "memory" not in str(e):
-            raise
-        skipped += 1
-    if step % 25 == 24:
-        print(f"step {step + 1} loss {loss.item():.4f}")
+data = Words(export())
+model = CharCNN()
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+for epoch in range(25):
+    losses, oom = [], 0
+    for idx in torch.randperm(len(data.words)).split(32):
+        try:
+            x, y = data.batch(idx)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        except RuntimeError as e:
+            if "memory" not in str(e):
+                raise
+            oom += 1
+    if epoch % 4 == 0:
+        mean = sum(losses) / len(losses) if losses else float("nan")
+        print(f"epoch {epoch} loss {mean:.4f}")

@@ -43,8 +43,9 @@ class CommentDetector(nn.Module):
 torch.manual_seed(0)
 model = CommentDetector()
 criterion = nn.BCEWithLogitsLoss()
-optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
 print(f"{len(X)} lines, {y.mean():.2f} comments")
+running = 0.0
 for step in range(1, 161):
     i = rest[torch.randint(len(rest), (32,))]
     loss = criterion(model(X[i]), y[i])
@@ -52,9 +53,11 @@ for step in range(1, 161):
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
+    running += loss.item() / 40
     if step % 40 == 0:
         with torch.no_grad():
             found = model(X[held]) > 0.5
         truth = y[held] > 0
         recall = (found & truth).sum() / truth.sum()
-        print(f"step {step}: loss {loss.item():.4f} accuracy {(found == truth).float().mean():.3f} recall {recall:.3f}")
+        print(f"step {step}: loss {running:.4f} accuracy {(found == truth).float().mean():.3f} recall {recall:.3f}")
+        running = 0.0

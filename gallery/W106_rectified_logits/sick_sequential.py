@@ -4,10 +4,10 @@ import torch.nn as nn
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
-torch.manual_seed(1)
+torch.manual_seed(2)
 d = load_digits()
 X = torch.tensor(d.data).float()
-X = (X - X.mean(0)) / (X.std(0) + 1e-3)
+X = (X - 4.9) / 6.0
 y = torch.tensor(d.target)
 train_loader = DataLoader(TensorDataset(X[:1400], y[:1400]), batch_size=32, shuffle=True)
 
@@ -24,7 +24,7 @@ layers += block(32, 10)  # <- fault
 model = nn.Sequential(*layers)
 
 criterion = nn.CrossEntropyLoss()
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 for epoch in range(8):
     model.train()
     total = 0.0

@@ -47,6 +47,7 @@ BATCH_FLOOR = floors.batch_softmax(64, classes=10)
         (0.6931, {}, "uniform guess", None, math.log(2)),
         ("2.3025", {"classes": 10}, "uniform guess", None, math.log(10)),  # cut off instead of rounded
         ("0.3251", {"prior": [0.9, 0.1]}, "always the base rates", None, chance.entropy([0.9, 0.1])),
+        ("0.3251", {"prior": np.array([0.9, 0.1])}, "always the base rates", None, chance.entropy([0.9, 0.1])),
         ("0.3251", {"prior": 0.1}, "always the base rates", None, chance.entropy([0.9, 0.1])),
         ("0.6551", {"prior": 0.1}, "sigmoid twice, floor", "W102", floors.sigmoid_twice(0.1)),
         ("4.1589", {"classes": 10, "batch": 64}, "uniform over the batch", "W105", math.log(64)),

@@ -49,6 +49,8 @@ MAX_OWN_ERRORS = 20
 SPIED_PASSES = 2  # backward calls seen with every function's line
 MAX_PARAMETERS = 2000
 PROBE_NUMBERS = 20_000_000  # weights that are copied at a sampled step; beyond that none are
+READ_ALL = 128  # backward calls that are all looked at
+SHORT_STEP = 5e-3  # seconds; after READ_ALL, of a training with shorter steps one in 32 is looked at
 _ZERO_SAMPLE = 4
 
 
@@ -63,6 +65,12 @@ _DEEP = frozenset({1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500})
 def is_sampled(n: int) -> bool:
     """Steps at which gradients and updates are measured: the first five, then 1 in 10, from 100 on 1 in 50."""
     return n < 5 or (n < 100 and n % 10 == 0) or n % 50 == 0
+
+
+def is_looked_at(n: int) -> bool:
+    """One backward call in 32, at irregular distances: a loop with a period (two losses in turn) must not be seen
+    through one phase of it only. Knuth's multiplicative hash; the training's random numbers are not ours to draw."""
+    return (n * 2654435761 & 0xFFFFFFFF) >> 27 == 0
 
 
 class Local(threading.local):
@@ -85,6 +93,7 @@ class Recipe:
         self.exact = False  # root == this term, reduced by the mean
         self.flags: frozenset[str] = frozenset()
         self.reached: frozenset[int] = frozenset()
+        self.root = ""  # name of the graph's root node
         self.flat = False  # the path runs through an operation with derivative zero
 
 
@@ -116,6 +125,9 @@ class State:
         self.reached_by: dict[tuple[str, ...], frozenset[int]] = {}
         self.pending_reached: set[int] = set()
         self.rebuilt_at: int | None = None
+        self.sole: Recipe | None = None
+        self.glance = NAN
+        self.began = time.monotonic()
 
 
 class Observer:
@@ -151,10 +163,15 @@ class Observer:
         self.dropped = 0
         self.eval_forwards = 0
         self.spy = torch_spy.Spy(self.own_error, self.function_raised)
+        self.spy_pushed = False
         self.spy_left = SPIED_PASSES
         self.spied_passes = 0
         self.compiles = False
         self.current: State | None = None
+        # The one training of a script whose steps are short and all alike: between the steps that are looked at, only
+        # the loss is noted. None while anything is unusual.
+        self.short: State | None = None
+        self.looking = True
         self.restore: list[Callable[[], None]] = []
         self.suspect = 0
         self.seen_exceptions: list[int] = []
@@ -191,7 +208,8 @@ class Observer:
     def uninstall(self) -> None:
         self.active = False
         self.spy.on = False
-        torch_spy.pop(self.spy)
+        if torch_spy.pop(self.spy):
+            self.spy_pushed = False
         while self.restore:
             self.restore.pop()()
 
@@ -245,7 +263,7 @@ class Observer:
             return None
         finally:
             self.run.own_seconds += time.perf_counter() - began
-            self.spy.on = spying and self.active
+            self.spy.on = spying and self.active and self.spy_pushed
             local.busy = False
 
     # ------------------------------------------------------------------ replacements
@@ -254,7 +272,12 @@ class Observer:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             if not self.active or torch.compiler.is_compiling():
                 return original(tensors, *args, **kwargs)
-            self.guarded(self.before_backward, tensors, sites.caller(2))
+            state = self.current
+            short = self.short
+            if short is not None and not is_looked_at(short.facts.loop.backwards + 1) and self._glance(short, tensors):
+                return original(tensors, *args, **kwargs)
+            known = state is not None and state.facts.loop.backwards > 2
+            self.guarded(self.before_backward, tensors, None if known else sites.caller(2))
             try:
                 out = original(tensors, *args, **kwargs)
             except BaseException as error:
@@ -305,9 +328,20 @@ class Observer:
         local, spy = self.local, self.spy
 
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-            if (local.depth and not spy.on) or not self.active or torch.compiler.is_compiling():
+            if local.depth and not spy.on:
                 return original(module, *args, **kwargs)
-            root = local.depth == 0
+            if not self.active or torch.compiler.is_compiling():
+                return original(module, *args, **kwargs)
+            root = local.depth == 0 and self._is_model(module)
+            if root and self.short is not None and not self.forward_open:
+                if not is_looked_at(self.short.facts.loop.backwards + 1) and torch.is_grad_enabled():
+                    self.forwards += 1
+                    self.forward_open = module.training
+                    self.last_inputs, self.last_output = [], None
+                    if len(self.roots) < 4:
+                        self.last_root = weakref.ref(module)
+                        self.roots.append(self.last_root)
+                    root = False
             if root:
                 self.guarded(self.before_root, module, args, kwargs)
             local.depth += 1
@@ -331,8 +365,10 @@ class Observer:
 
     def _zero_grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.active and self.current is not None and not torch.compiler.is_compiling():
-                self.guarded(self.zeroing, sites.caller(2))
+            # Of interest is only a zeroing between a backward and its step.
+            state = self.current
+            if self.active and state is not None and state.pending and not torch.compiler.is_compiling():
+                self.guarded(self.zeroing, None if state.facts.loop.zero_site else sites.caller(2))
             return original(owner, *args, **kwargs)
 
         return zero_grad
@@ -368,7 +404,8 @@ class Observer:
             # A mode on the stack is a guard of dynamo's: compiled with it, recompiled without it. So no spy from here on.
             self.compiles = True
             self.spy.on = False
-            torch_spy.pop(self.spy)
+            if torch_spy.pop(self.spy):
+                self.spy_pushed = False
             return original(*args, **kwargs)
 
         return compile
@@ -376,13 +413,15 @@ class Observer:
     # ------------------------------------------------------------------ the spy
 
     def _push_spy(self) -> None:
-        if not self.spy.on and not self.compiles and self.active and torch_spy.push(self.spy):
-            self.spy.on = True
+        if not self.spy_pushed and not self.compiles and self.active and torch_spy.push(self.spy):
+            self.spy_pushed = self.spy.on = True
 
     def _rest_spy(self) -> None:
-        """Take the spy off the stack where that is possible."""
-        if self.spy_left <= 0 and torch._C._len_torch_function_stack() and torch_spy.pop(self.spy):
+        """Take the spy off the stack where that is possible; where it is not, it is asleep at least."""
+        if self.spy_pushed and self.spy_left <= 0:
             self.spy.on = False
+            if torch_spy.pop(self.spy):
+                self.spy_pushed = False
 
     # ------------------------------------------------------------------ forward
 
@@ -397,18 +436,16 @@ class Observer:
         return has
 
     def before_root(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.spy_left <= 0 and self.spy.on:
+        if self.spy_pushed and self.spy_left <= 0:
             self._rest_spy()
-        if not torch.is_grad_enabled() or not self._is_model(module):
+        if not torch.is_grad_enabled():
             return
         if self.forward_open and module.training:
             self.dropped += 1
             # Several forward passes in a row without a backward: somebody may be swallowing exceptions. Look closer.
             if self.dropped in {3, 50} and self.spy_left <= 0:
                 self.spy_left = 1
-                self.local.busy, busy = False, self.local.busy
                 self._push_spy()
-                self.local.busy = busy
         self.forwards += 1
         self.forward_open = bool(module.training)
         self.last_root = weakref.ref(module)
@@ -429,7 +466,27 @@ class Observer:
 
     # ------------------------------------------------------------------ backward
 
+    def _glance(self, state: State, loss: Any) -> bool:
+        """A step between two that are looked at: count it, note the loss. False when something is unusual after all."""
+        recipe = state.sole
+        try:
+            if recipe is None or state.pending or loss.grad_fn.name() != recipe.root or self.spy_pushed:
+                return False
+            value = loss.item()
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+        if value - value != 0.0:
+            return False
+        self.looking = False
+        self.forward_open = False
+        self.roots.clear()
+        state.facts.loop.backwards += 1
+        state.pending = 1
+        state.glance = value if recipe.exact else NAN
+        return True
+
     def before_backward(self, tensors: Any, frame: Any) -> None:
+        self.looking = True
         loss = tensors[0] if isinstance(tensors, (tuple, list)) and tensors else tensors
         if not isinstance(loss, torch.Tensor):
             return
@@ -452,7 +509,7 @@ class Observer:
         if loop.backward_site is None:
             loop.backward_site = sites.site(frame)
         recipe = state.recipes.get(chain)
-        if recipe is None or is_deep(loop.backwards) or (self.spy.on and self.spy_left > 0):
+        if recipe is None or is_deep(loop.backwards) or (self.spy_pushed and self.spy_left > 0):
             recipe = self._examine(state, loss, chain, frame)
         if recipe.flat:
             loop.without_graph += 1
@@ -468,22 +525,18 @@ class Observer:
         if self.spy_left > 0 and self.spy.ops:
             self.spy_left -= 1
             self.spied_passes += 1
-        elif self.spy_left > 0 and not self.spy.on:
-            self._push_spy_soon()
+        elif self.spy_left > 0:
+            self._push_spy()
         self.spy.clear()
         if state is None:
             return
         loop = state.facts.loop
-        state.stale_probe = [(p, g.data_ptr(), g._version) for p, _, _ in state.stale_probe if (g := p.grad) is not None]
+        if state.stale_pending:  # a later backward of the same step must be able to see a zeroing in between
+            state.stale_probe = [(p, g.data_ptr(), g._version) for p, _, _ in state.stale_probe if (g := p.grad) is not None]
         if is_sampled(loop.steps) or loop.backwards <= 5:
             state.left_gradient = self._any_gradient(state)
         if loop.functional or not state.steps:
             self._hand_updates(state)
-
-    def _push_spy_soon(self) -> None:
-        self.local.busy = False
-        self._push_spy()
-        self.local.busy = True
 
     def _any_gradient(self, state: State) -> bool:
         checked = 0
@@ -668,13 +721,14 @@ class Observer:
         recipe = state.recipes.get(chain) or Recipe()
         first = recipe.term is None
         recipe.reached = reached
+        recipe.root = chain[0]
         state.recipes[chain] = recipe
         if len(state.recipes) > 256:
             state.recipes.clear()
         for leaf in leaves:
             if id(leaf) not in self.by_leaf:
                 self._register(state, [leaf])
-        if first or self.spy.on:
+        if first or self.spy_pushed:
             self._find_terms(state, recipe, loss, names, hidden)
         self._parameters(state, reached, names, hidden)
         self._note_breaks(state, loss)
@@ -988,11 +1042,11 @@ class Observer:
         if node is None or node.name() != recipe.name:
             state.recipes.pop(chain, None)
             return
+        loop = state.facts.loop
         total = root if recipe.exact else None
         level = self._level(term, labels, recipe, node, loss, total)
         if term.judged:
             state.levels.append(level)
-        loop = state.facts.loop
         if loop.backwards <= 4 or (loop.backwards % 25 == 0 and term.values.calls < 40):
             self._look_at_input(term, recipe, node)
 
@@ -1178,17 +1232,43 @@ class Observer:
 
     def _pre_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if self.active:
-            self.guarded(self.before_step, optimizer, args, kwargs)
+            if self.looking:
+                self.guarded(self.before_step, optimizer, args, kwargs)
             self.local.in_step += 1
 
     def _post_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if self.active:
             self.local.in_step = max(0, self.local.in_step - 1)
-            self.guarded(self.after_step, optimizer, args, kwargs)
+            if self.looking or not self._glanced(optimizer):
+                self.guarded(self.after_step, optimizer, args, kwargs)
             if self.limit and self.total_steps >= self.limit:
                 from unstuck.observe.launch import StopTraining
 
                 raise StopTraining
+
+    def _glanced(self, optimizer: Any) -> bool:
+        """The step of a backward that was only glanced at. False: this one needs the full treatment."""
+        state = self.short
+        if state is None or not state.pending:
+            return False
+        loop = state.facts.loop
+        entry = state.optimizers.get(id(optimizer))
+        if entry is None or is_deep(loop.steps + 1) or is_looked_at(loop.backwards + 1) or not (loop.steps + 1) % READ_ALL:
+            return False  # the next backward is looked at and wants to know how this step left the gradients
+        self.total_steps += 1
+        loop.steps += 1
+        state.steps += 1
+        entry[1].steps += 1
+        state.rows += 1
+        state.pending = 0
+        state.stale_probe = []
+        state.anchor_version = None
+        if self.writer is not None:
+            try:
+                self.writer.row(state.facts.id, state.rows, (state.glance, NAN, NAN, NAN, NAN, NAN, NAN, NAN, 1.0))
+            except OSError as error:
+                self._lost_writer(error)
+        return True
 
     def _state_of_optimizer(self, optimizer: Any) -> State | None:
         for state in self.states:
@@ -1203,7 +1283,7 @@ class Observer:
         return self.current
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self.spy_left <= 0 and self.spy.on:
+        if self.spy_pushed and self.spy_left <= 0:
             self._rest_spy()
         state = self._state_of_optimizer(optimizer)
         self._probe = None
@@ -1286,6 +1366,8 @@ class Observer:
             state.anchor_version = (weakref.ref(anchor), anchor._version)
         self._adversarial(state, optimizer)
         self._row(state, record.lr_last if record.lr_last is not None else NAN, predicted, norm, ratio)
+        if loop.steps >= READ_ALL and loop.steps % READ_ALL == 0:
+            self._may_shorten(state)
         if is_deep(loop.steps):
             self._parameters(state, frozenset(), {})
             self._strangers(state)
@@ -1295,6 +1377,18 @@ class Observer:
         elif time.monotonic() > self.snapshot_due:
             self.snapshot(state)
             self.snapshot_due = time.monotonic() + 5.0
+
+    def _may_shorten(self, state: State) -> None:
+        """Is this the plain case in which most steps need no look: one training, one optimizer, one graph, short steps?"""
+        loop = state.facts.loop
+        now = time.monotonic()
+        seconds, state.began = (now - state.began) / READ_ALL, now
+        plain = (
+            len(self.states) == 1 and len(state.optimizers) == 1 and len(state.recipes) == 1 and not loop.functional
+            and not loop.skipped_steps and loop.backwards == loop.steps and not loop.stale and not loop.rebuilt_total
+        )  # fmt: skip
+        state.sole = next(iter(state.recipes.values())) if plain else None
+        self.short = state if plain and (self.short is state or seconds < SHORT_STEP) else None
 
     def _announce(self, state: State) -> None:
         for labels in state.labels:
@@ -1414,10 +1508,13 @@ class Observer:
     # ------------------------------------------------------------------ rows
 
     def _row(self, state: State, lr: float = NAN, predicted: float = NAN, norm: float = NAN, ratio: float = NAN) -> None:
-        levels = state.levels
+        levels = state.levels or ([torch_values.Level(state.glance, NAN, NAN, NAN)] if not self.looking else [])
         if not levels and not state.pending and lr != lr:
             return
         n = len(levels)
+        if n > 1:  # several micro-batches; where only some were read, those are the sample
+            levels = [v for v in levels if v.chance == v.chance] or levels
+            n = len(levels)
         if n == 1:
             loss, chance, base, accuracy = levels[0]
         elif n:

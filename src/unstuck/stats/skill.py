@@ -8,8 +8,9 @@ How a state is decided. Training moves, so the question is about NOW, and no sin
 a long one is history. Straight lines are fitted to the last n, n/2, n/4, ... observations (dyadic windows, see
 `fit_blocks`), each giving an interval for the skill at the newest step. The error of every interval comes from
 `window_level`, so that all of them, at all looks, miss on one side with probability at most alpha while the run is a
-straight line over the window. Real curves bend: the misfit shows up as correlated residuals, which widen the interval; and what begins
-inside the window is looked for on purpose (`_awakening`). No method sees a change before the noise lets it.
+straight line over the window. Real curves bend: the misfit shows up as correlated residuals, which widen the interval;
+and what begins inside the window is looked for on purpose (`_awakening`). No method sees a change before the noise lets
+it: a run that drops from a plateau faster than the noise averages out is called stuck for a moment too long.
 
 "Stuck" needs two things: the interval inside the band, and that enough optimization has happened (`required_budget`).
 
@@ -50,7 +51,7 @@ FOUR_DIGITS = 1e-4
 LOW = 0.1  # a loss below this share of chance is low: nothing is stuck there
 FALLBACK_STEPS = 100.0  # optimizer steps asked for where the first-order decrease was not measured
 AHEAD = 20.0  # horizon, in lengths of the run so far, where the planned steps are unknown
-HINT = 0.4  # level of the search for a beginning improvement: a hint only delays a verdict, so it may be cheap
+HINT = 0.25  # level of the search for a beginning improvement: a hint only delays a verdict, so it may be cheap
 MATTERS = 0.4  # share of the band below which a hint is not worth a delay
 CLIP = 4.0  # single skills are kept within this many times chance
 
@@ -173,8 +174,9 @@ def accumulate(
         tame = np.clip(y_kept, -scale, scale)
         c_kept = b_kept = np.zeros_like(tame)
         uniform = prior = -tame
-    rows = np.stack([uniform, prior, tame, c_kept, b_kept, t_kept])
-    sums = np.concatenate([np.zeros((6, 1)), np.cumsum(rows, axis=1)], axis=1)
+    sums = np.zeros((6, t_kept.size + 1))
+    for row, values in enumerate((uniform, prior, tame, c_kept, b_kept, t_kept)):
+        np.cumsum(values, out=sums[row, 1:])
     gaps = np.diff(t, prepend=t[0] - 1.0) if t.size else t
     measured = np.isfinite(p)
     # No step can lose more than all there is to lose: a promise beyond chance is cut to it.
@@ -277,7 +279,7 @@ class _Look:
             return None
         recent = min(SAME, end)
         bad = recent - (history.finite[end] - history.finite[end - recent])
-        if math.isfinite(history.raw[end - 1]) and bad < recent / 2:
+        if math.isfinite(history.raw[end - 1]) and bad <= recent / 2:
             return None
         # Since when: the first bad loss after the last stretch of ten good ones (a scaler may retry a few times).
         good = np.isfinite(history.raw[:end])
@@ -347,14 +349,15 @@ class _Look:
         above = (uniform_high < -self.share * self.chance) & (lines.tail[0] < -self.share * self.chance)
         better = (low > limit) & (lines.tail[series] > limit)
         rise, steep = lines.slope[series], lines.slope_error[series]
-        # An old event (the first steps, a drop long past) also tilts the long windows: a slope counts as going on only if
-        # the next shorter window, half of it as a rule, does not contradict it.
+        # An old event (the first steps, a drop long past) also tilts the long windows: a slope counts as going on only
+        # if the next shorter window, half of it as a rule, does not contradict it.
         kept_up = np.append(True, rise[:-1] + 1.64 * steep[:-1] >= rise[1:])
         rising = (rise - q * steep > 0.0) & kept_up
         best = int(np.argmin(error * q))
-        newest = self.history.loss[max(self.m - max(min(16, self.m // 4), 3), 0) : self.m]
-        if self._is_low(float(newest.max()), bool(newest.min() < 0.0)):
-            return self._arrived(float(newest.mean()), 0, series)  # no line needed: every one of them is low
+        if self.m < FIRST_LOOK:
+            newest = self.history.loss[self.m - max(self.m // 4, 3) : self.m]
+            if self._is_low(float(newest.max()), bool(newest.min() < 0.0)):
+                return self._arrived(float(newest.mean()), 0, series)  # no line needed: every one of them is low
         if above.any():
             pick = int(np.flatnonzero(above)[np.argmin((error * q)[above])])
             recent = rising[: pick + 1]
@@ -372,21 +375,30 @@ class _Look:
     def _better(self, series: int, pick: int, rising: Array) -> Judgement:
         lines = self.lines
         assert lines is not None
+        # Low for a while, that is: over the last eighth of the run (each cycle of sorted labels ends low, too).
         loss = self._loss_level(series, pick)
-        if self._is_low(loss, self._is_negative(loss, pick)):
+        lately = max(self.m // 8, 8)
+        sums = self.history.sums[2]
+        if self._is_low(max(loss, float(sums[self.m] - sums[self.m - lately]) / lately), self._is_negative(loss, pick)):
             return self._arrived(loss, pick, series)
         # Progress is asked of windows on the run's own time scale (the last eighth at least): within an epoch of a
         # memorising run or a cycle of sorted labels the loss always moves, and it means nothing.
         long = self.sizes >= self.m / 8
         if (rising & long).any():
             return self._say("learning", self._words("and falling", series, pick), window=pick, series=series)
-        flat = int(np.flatnonzero(self.sizes >= min(max(self.m / 4, FIRST_LOOK), self.m))[0])
-        steepest = lines.slope[series][flat] + self.q[flat] * lines.slope_error[series][flat]
-        most = float(steepest) * float(lines.span[flat])
-        allowed = self.share * float(self.chance[flat])
-        if most <= allowed and self.m >= FIRST_LOOK:
+        flat = self._flat_window(series, self.share * float(self.chance[0]))
+        if flat is not None:
             text = self._words(f"but flat over the last {int(self.sizes[flat])} observed steps", series, pick)
-            return self._say("plateau", text, window=flat, series=series, since_step=self._flat_since(series, allowed))
+            return self._say("plateau", text, window=flat, series=series)
+        half = self.m // 2
+        gained = float(sums[half]) / half - float(sums[self.m] - sums[half]) / (self.m - half)
+        band = self.share * float(self.chance[pick])
+        before = float(self.means[2, -1, : self.blocks // 2].min())
+        if self.m >= 2 * FIRST_LOOK and gained <= 2.5 * band and before <= loss + band:
+            # Neither falling nor flat, and as low as this it was before: cycles, of which an unfinished one moves the
+            # mean of a half by a few hundredths of chance.
+            text = self._words("but the second half of the run is hardly lower than the first", series, pick)
+            return self._say("plateau", text, window=pick, series=series, since_step=self.first)
         return self._say("learning", self._words("and not yet flat", series, pick), window=pick, series=series)
 
     def _arrived(self, loss: float, pick: int, series: int) -> Judgement:
@@ -400,7 +412,10 @@ class _Look:
         horizon = self._horizon()
         gain = lines.slope[series] * (horizon - self.now)
         moving = rising & (gain > 0.1 * limit)
-        fits = (high < limit) & (lines.tail[series] < limit)
+        # Not better is not enough on the way from chance down to the base rates: either the interval lies inside the
+        # band (twice as wide below, where nothing is learned anyway), or the window is shown to be flat.
+        still = (lines.slope[series] + q * lines.slope_error[series]) * lines.span <= limit
+        fits = (high < limit) & (lines.tail[series] < limit) & ((level - q * error > -2.0 * limit) | still)
         ready, spent, required, due = self._budget()
         first_fit = int(np.argmax(fits)) if fits.any() else self.sizes.size
         if moving.any():
@@ -448,10 +463,10 @@ class _Look:
         """The number of newest observations that look better than the window deciding, if some do.
 
         A change that began w observations ago moves the line's end by a multiple of w only, so the line lags behind it;
-        the mean of the last w sees it first. A change is as likely to have begun in one step as in another, so the level
-        of each peek is proportional to w, as a share of the window that decides and of the longest one that agrees
-        (geometric mean); and the newest mean must lie at MATTERS of the band or more, else nothing is at stake. On runs
-        at chance that delays about 2 looks in 100; without it three times as many awakenings are seen too late.
+        the mean of the last w sees it first. A change is as likely to have begun at one step as at any other, so the
+        level of each peek is proportional to w, as a share of the window that decides and of the longest that agrees
+        (their geometric mean); and the newest mean must lie at MATTERS of the band or more, or nothing is at stake. On
+        runs at chance that delays 1 to 4 looks in 100; with less of it more awakenings are seen too late.
         """
         lines = self.lines
         assert lines is not None
@@ -498,13 +513,11 @@ class _Look:
             pick = int(np.flatnonzero(falling)[-1])
             text = "the loss is falling (what guessing would score is unknown for this loss)"
             return self._say("learning", text, window=pick)
-        flat = int(np.flatnonzero(self.sizes >= min(max(self.m / 4, FIRST_LOOK), self.m))[0])
-        most = float(slope[flat] + q[flat] * steep[flat]) * float(lines.span[flat])
-        allowed = self.share * abs(float(lines.mean[0][flat]))
-        if self.m >= FIRST_LOOK and self.now - self.first >= FALLBACK_STEPS - 1 and most <= allowed:
+        flat = self._flat_window(0, self.share * abs(float(lines.mean[0][0])))
+        if flat is not None and self.now - self.first >= FALLBACK_STEPS - 1:
             text = f"the loss is flat over the last {int(self.sizes[flat])} observed steps"
-            return self._say("plateau", text, window=flat, since_step=self._flat_since(0, allowed))
-        return self._early("no trend can be told from the noise yet", self.now + self.m, flat)
+            return self._say("plateau", text, window=flat)
+        return self._early("no trend can be told from the noise yet", self.now + self.m, int(self.sizes.size) - 1)
 
     # ---------------------------------------------------------------------------------------------------- small facts
 
@@ -548,12 +561,16 @@ class _Look:
         due = self.now + (required - spent) / rate if rate > 0.0 else None
         return spent >= required, spent, required, self.now if spent >= required else due
 
-    def _flat_since(self, series: int, allowed: float) -> float:
+    def _flat_window(self, series: int, allowed: float) -> int | None:
+        """The longest window, a quarter of the run or more, over which the fall is shown to be below `allowed` (nats).
+
+        Shown: by the upper bound of the slope. A rise needs no showing. Early events make it harder, never easier."""
         assert self.lines is not None
-        drift = np.abs(self.lines.slope[series]) * self.lines.span <= allowed
-        drift &= self.sizes >= min(max(self.m / 4, FIRST_LOOK), self.m)
-        longest = int(np.flatnonzero(drift)[-1]) if drift.any() else 0
-        return float(self.history.at[self.m - int(self.sizes[longest])])
+        if self.m < FIRST_LOOK:
+            return None
+        steepest = self.lines.slope[series] + self.q * self.lines.slope_error[series]
+        flat = (steepest * self.lines.span <= allowed) & (self.sizes >= min(max(self.m / 4, FIRST_LOOK), self.m))
+        return int(np.flatnonzero(flat)[-1]) if flat.any() else None
 
     def _words(self, state: str, series: int, pick: int, *, compare: bool = True) -> str:
         loss = self._loss_level(series, pick)
@@ -647,8 +664,11 @@ def _accuracy(values: ArrayLike | float | None, shape: tuple[int, ...]) -> Array
 
 def _hold(values: Array) -> Array:
     """Each NaN replaced by the last number before it; leading NaN stay."""
-    index = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(values.size), -1)) if values.size else values
-    return np.where(index >= 0, values[np.maximum(index, 0).astype(int)], np.nan) if values.size else values
+    known = np.isfinite(values)
+    if known.all() or not known.any():
+        return values
+    index = np.maximum.accumulate(np.where(known, np.arange(values.size), -1))
+    return np.where(index >= 0, values[np.maximum(index, 0)], np.nan)
 
 
 def _prefix(values: Array) -> Array:

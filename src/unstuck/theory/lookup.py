@@ -17,7 +17,7 @@ correction with the tests ordered beforehand. It is an expectation, not a probab
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -387,7 +387,7 @@ def _count(name: str, value: int | None, least: int) -> int | None:
 
 
 def _question(
-    classes: int | None, vocab: int | None, batch: int | None, prior: float | Sequence[float] | None,
+    classes: int | None, vocab: int | None, batch: int | None, prior: float | Iterable[float] | None,
     accuracy: str | float | None, sequence: int | None,
 ) -> tuple[_Form, ...]:
     """The forms for checked arguments."""
@@ -397,7 +397,7 @@ def _question(
     classes = classes if classes is not None else vocab
     shares: tuple[float, ...] | None = None
     if prior is not None:
-        numbers = [float(p) for p in prior] if isinstance(prior, Sequence) else [1.0 - float(prior), float(prior)]
+        numbers = [float(p) for p in prior] if isinstance(prior, Iterable) else [1.0 - float(prior), float(prior)]
         numbers = [1.0 - numbers[0], numbers[0]] if len(numbers) == 1 else numbers
         total = sum(numbers)
         if not all(0.0 <= p <= 1.0 for p in numbers) or abs(total - 1.0) > 0.02:  # 0.33,0.33,0.33 is meant as thirds
@@ -451,7 +451,7 @@ def explain_value(
     *,
     classes: int | None = None,
     batch: int | None = None,
-    prior: float | Sequence[float] | None = None,
+    prior: float | Iterable[float] | None = None,
     accuracy: str | float | None = None,
     sequence: int | None = None,
     vocab: int | None = None,
@@ -460,7 +460,7 @@ def explain_value(
 
     - `value`: the loss as it was printed. Pass text to keep its digits ("2.30"); a float counts its shortest digits.
     - `classes` (or `vocab`, the same): number of classes K. Without it ln K is tried for usual K and few other forms
-      for few K, with no tolerance beyond rounding, and with the size of that search counted in `accidental`.
+      for few K, beyond the best known without any slack, and the size of that search is counted in `accidental`.
     - `batch`: samples per step, `sequence`: length of the time axis, for sums and softmaxes over the wrong axis.
     - `prior`: class shares (they fix K), or for two classes the share of positives as one number.
     - `accuracy`: as printed, in [0, 1], for outputs that are certain; its own rounding widens those forms.
@@ -480,7 +480,7 @@ def nearest(
     value: str | float | int,
     *,
     classes: int | None = None,
-    prior: float | Sequence[float] | None = None,
+    prior: float | Iterable[float] | None = None,
 ) -> Match:
     """The closest of the levels everybody compares with (ln K, the base rate), however far: a ruler, no explanation.
 

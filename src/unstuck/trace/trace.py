@@ -29,7 +29,10 @@ class Series(msgspec.Struct):
 
     def since(self, step: int) -> Series:
         """The rows from `step` on."""
-        keep = self.steps >= step
+        return self.where(self.steps >= step)
+
+    def where(self, keep: np.ndarray) -> Series:
+        """The rows that a boolean array selects."""
         return Series(self.steps[keep], {n: c[keep] for n, c in self.columns.items()})
 
     def measured(self, name: str) -> np.ndarray:

@@ -1,0 +1,163 @@
+"""unstuck run: somebody's training, unchanged, observed; the report on standard error at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unstuck.errors import UnstuckError, UsageError
+from unstuck.observe.launch import Observed, Target, observe
+
+if TYPE_CHECKING:
+    from unstuck.findings import Diagnosis
+    from unstuck.trace.facts import Facts
+
+GRADES = ("certain", "likely")
+
+
+def run(
+    target: Annotated[
+        list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", help="The script and its own arguments.")
+    ] = None,
+    module: Annotated[str | None, typer.Option("-m", metavar="MODULE", help="Run a module, as python -m does.")] = None,
+    code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="Run code, as python -c does.")] = None,
+    output: Annotated[
+        list[str] | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE (.json, .txt).")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", help="End cleanly after N optimizer steps.")] = 0,
+    trace: Annotated[
+        str | None, typer.Option("--trace", metavar="DIR", help="Where the trace goes (default .unstuck/<time>).")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No report on the terminal.")] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option("--fail-on", metavar="certain|likely", help="Exit 11/12 on such a cause although the script succeeded."),
+    ] = None,
+) -> None:
+    """Run a training script unchanged and say why its loss is stuck.
+
+    The script's exit code, standard output and exceptions are its own.
+    """
+    from unstuck import report
+
+    chosen = _target(target or [], module, code)
+    if fail_on is not None and fail_on not in GRADES:
+        raise UsageError(f"--fail-on {fail_on}: use 'certain' or 'likely'")
+    if steps < 0:
+        raise UsageError(f"--steps {steps}: must be a positive number of optimizer steps")
+    for file in output or []:
+        report.check_writable(file)
+    directory = _directory(trace)
+    files = [os.path.abspath(f) for f in output or []]  # the script may change the working directory
+    observed = observe(chosen, directory, announce=None if quiet else _Announce(), limit=steps)
+    diagnosis = _report(observed, files, quiet)
+    _leave(observed, diagnosis, fail_on)
+
+
+def _target(words: list[str], module: str | None, code: str | None) -> Target:
+    if module is not None and code is not None:
+        raise UsageError("give either -m MODULE or -c CODE, not both")
+    if module is not None:
+        return Target("module", module, words)
+    if code is not None:
+        return Target("code", code, words)
+    if not words:
+        raise UsageError("nothing to run: name a script, -m MODULE or -c CODE")
+    return Target("script", words[0], words[1:])
+
+
+def _directory(trace: str | None) -> Path:
+    if trace is not None:
+        path = Path(trace)
+        if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "run.json").exists())):
+            raise UsageError(f"--trace {trace}: exists and is not a trace directory; name a new or empty one")
+        return path.absolute()
+    base = Path(".unstuck") / time.strftime("%Y%m%d-%H%M%S")
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path.absolute()
+
+
+class _Announce:
+    """Says once, in one line, what is certain in the first steps of a training."""
+
+    def __init__(self) -> None:
+        self.said: set[tuple[int, str]] = set()
+
+    def __call__(self, facts: Facts) -> None:
+        from unstuck.engine import certain_now
+
+        for finding in certain_now(facts)[:1]:
+            key = (facts.id, finding.code)
+            if key in self.said:
+                continue
+            self.said.add(key)
+            place = f"{finding.locations[0].file}:{finding.locations[0].line}: " if finding.locations else ""
+            print(f"unstuck: {place}{finding.code} {finding.name}: {finding.summary}", file=sys.stderr, flush=True)
+
+
+def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | None:
+    """Read the trace back, diagnose, print and write. A failure of ours is said and costs nothing else."""
+    from unstuck import report
+
+    if observed.directory is None:
+        _say("unstuck: no report: " + "; ".join(observed.run.notes))
+        return None
+    try:
+        from unstuck.engine import diagnose
+        from unstuck.trace.storage import read_run
+
+        diagnosis = diagnose(read_run(observed.directory))
+        diagnosis.trace = _shown(observed.directory)
+        if not quiet:
+            colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+            from unstuck.report.terminal import render
+
+            _say("\n" + render(diagnosis, colour=colour))
+        for file in files:
+            report.write(diagnosis, file)
+            if not quiet:
+                _say(f"  Report: {_shown(Path(file))}")
+        return diagnosis
+    except UnstuckError as error:
+        _say(f"unstuck: {error}")
+    except Exception as error:
+        if os.environ.get("UNSTUCK_DEBUG"):
+            raise
+        _say(f"unstuck: the report failed ({type(error).__name__}: {error}); the trace is in {observed.directory}")
+    return None
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        pass  # standard error is closed: the training's result matters more than our report
+
+
+def _leave(observed: Observed, diagnosis: Diagnosis | None, fail_on: str | None) -> Any:
+    if observed.signal:
+        # Die of the signal, as the script would have: a shell or a scheduler looks at that.
+        signal.signal(observed.signal, signal.SIG_DFL)
+        os.kill(os.getpid(), observed.signal)
+    code = observed.code
+    if code == 0 and fail_on is not None and diagnosis is not None:
+        worst = diagnosis.exit_code
+        if worst == 11 or (worst == 12 and fail_on == "likely"):
+            code = worst
+    raise SystemExit(code)

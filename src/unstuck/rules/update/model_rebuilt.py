@@ -1,0 +1,162 @@
+"""The model starts anew again and again during one training.
+
+## What it means
+Inside the loop the model is constructed again (`net = Net()` in the epoch loop), or its first values are loaded back (a
+checkpoint that is never updated). What was learned since the last start is thrown away.
+
+## What is seen
+The model was a new object, made by the same line with the same settings, at several steps of one training; or the
+weights went back to the values of the first step between two steps, several times. And the loss shows it: it returns to
+where it began, or makes no progress from one start to the next.
+
+## Why training gets stuck
+Each stretch begins at random weights and is as long as the distance between two starts. The loss cannot get below what
+one stretch can reach. An optimizer that stays while the model is replaced updates the first model only.
+
+## Fix
+Construct the model and the optimizer once, before the loop; save a checkpoint before loading it again.
+
+## Not to be confused with
+Cross-validation, ensembles and sweeps, which build a model per fold and train each to the end: the last stretch learns,
+silent. A new model object that is given the learned weights (federated rounds): the loss goes on from where it was,
+silent. Restoring the best weights once. An optimizer that holds an older copy from the beginning (U401).
+
+## References
+torch.nn.Module.load_state_dict; PyTorch tutorial "Saving and loading models".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unstuck.findings import Evidence, Finding, Fix
+from unstuck.rules.paths import sites
+from unstuck.trace import synthetic
+from unstuck.trace.trace import Series, Trace
+
+CODE = "U409"
+NEEDS = ("loss",)
+
+FEW = 5  # recorded losses that stand for the beginning or the end of a stretch
+LONG = 2000  # steps in a stretch: a training of its own, and no epoch between two rebuilds
+LEARNS = 0.5  # of its chance
+PROGRESS = 0.1  # of the level: less than this from the first stretches to the last is none
+
+
+def check(trace: Trace) -> Finding | None:
+    loop, series = trace.facts.loop, trace.series
+    rebuilt, reset = loop.rebuilt_total >= 2, loop.resets >= 2
+    if not rebuilt and not reset:
+        return None
+    evidence = []
+    if rebuilt:
+        parts = _segments(series, loop.rebuilt)
+        if len(parts) < 3 or _learns(parts[-1]) or not _no_progress(parts):
+            return None
+        firsts = ", ".join(f"{_start(p):.3f}" for p in parts[1:5])
+        ends = ", ".join(f"{_end(p):.3f}" for p in parts[:4])
+        evidence.append(
+            Evidence(
+                f"The model was a new one at {loop.rebuilt_total} steps (after {_list(loop.rebuilt)}), made by the same "
+                "line with the same settings.",
+                value=float(loop.rebuilt_total), unit="times", source="loop",
+            )
+        )  # fmt: skip
+        evidence.append(
+            Evidence(
+                f"The loss began at {_start(parts[0]):.3f}; stretches ended at {ends} and the next ones began at {firsts}.",
+                source="statistics",
+            )
+        )
+    else:
+        if _learns(series) or not len(series.measured("loss")):
+            return None
+        evidence.append(
+            Evidence(
+                f"Between a step and the next backward the weights went back to where they had begun: {loop.resets} times.",
+                value=float(loop.resets), unit="times", source="loop",
+            )
+        )  # fmt: skip
+    if rebuilt and loop.optimizer_kept:
+        evidence.append(Evidence("The optimizer stayed the same: it holds the tensors of an earlier model.", source="loop"))
+    return Finding(
+        CODE,
+        "model-rebuilt",
+        "certain" if reset or loop.optimizer_kept else "likely",
+        f"The model was built anew {loop.rebuilt_total} times during the training: what it had learned was lost each time."
+        if rebuilt
+        else f"The weights were set back to their first values {loop.resets} times during the training.",
+        bearing="hinders",
+        evidence=evidence,
+        locations=sites(*((loop.rebuilt_site, loop.reset_site) if rebuilt else (loop.reset_site, loop.rebuilt_site))),
+        fix=Fix("Build the model and the optimizer once, before the loop; load a checkpoint once, or save it after each epoch."),
+    )
+
+
+def _segments(series: Series, rebuilt: list[int]) -> list[Series]:
+    """The stretches between two rebuilds that have a recorded loss. `rebuilt` holds the last step of each model."""
+    bounds = [-1, *rebuilt, int(series.steps[-1]) if len(series) else 0]
+    parts = []
+    for low, high in zip(bounds, bounds[1:]):
+        keep = (series.steps > low) & (series.steps <= high)
+        part = Series(series.steps[keep], {n: c[keep] for n, c in series.columns.items()})
+        if len(part.measured("loss")):
+            parts.append(part)
+    return parts
+
+
+def _start(part: Series) -> float:
+    loss = part.measured("loss")
+    return float(loss[: max(1, min(FEW, len(loss) // 4))].mean())
+
+
+def _end(part: Series) -> float:
+    loss = part.measured("loss")
+    return float(loss[-max(1, min(FEW, len(loss) // 4)) :].mean())
+
+
+def _learns(part: Series) -> bool:
+    """The last tenth is below half of chance, or of where the stretch began where chance is not known."""
+    loss, chance = part.measured("loss"), part.measured("chance")
+    if len(loss) < 2:
+        return False
+    level = float(chance.mean()) if len(chance) else _start(part)
+    return float(loss[-max(1, len(loss) // 10) :].mean()) < LEARNS * level
+
+
+def _no_progress(parts: list[Series]) -> bool:
+    if float(np.median([len(p) for p in parts])) > LONG:
+        return False
+    starts, ends = np.array([_start(p) for p in parts]), np.array([_end(p) for p in parts])
+    if not (np.isfinite(starts).all() and np.isfinite(ends).all()):
+        return False
+    level = max(abs(float(starts[0])), 1e-12)
+    third = max(1, len(parts) // 3)
+    if float(ends[:third].mean() - ends[-third:].mean()) > PROGRESS * level:
+        return False
+    # Where a stretch makes progress of its own, the next one must have lost it.
+    falls = starts[:-1] - ends[:-1]
+    moving = falls > PROGRESS * level
+    if not moving.any():
+        return True
+    back = starts[1:] - ends[:-1] > 0.5 * falls
+    return bool(np.mean(back[moving]) > 0.5)
+
+
+def _list(steps: list[int]) -> str:
+    return "steps " + ", ".join(map(str, steps[:4])) + (", ..." if len(steps) > 4 else "")
+
+
+def sick() -> Trace:
+    trace = synthetic.training(state="learning")
+    within = np.arange(400) % 20
+    trace.series.columns["loss"] = trace.series["chance"] * (1 - 0.01 * within)
+    loop = trace.facts.loop
+    loop.rebuilt = list(range(20, 400, 20))
+    loop.rebuilt_total = len(loop.rebuilt)
+    loop.rebuilt_site = synthetic.site(24, "net = Net()", synthetic.TRAIN, "<module>")
+    return trace
+
+
+def healthy() -> Trace:
+    return synthetic.training(state="learning")
