@@ -23,8 +23,8 @@ d = load_digits()
 x = torch.tensor(d.data, dtype=torch.float32)
 t = torch.tensor(d.target == 0, dtype=torch.float32)
 model = Detector()
-optimizer = torch.optim.Adam(model.parameters(), lr=1.5e-2)
-for epoch in range(12):
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for epoch in range(24):
     total = 0.0
     for idx in torch.randperm(len(x)).split(64):
         p = model(x[idx])

@@ -53,7 +53,7 @@ model = CharCNN()
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 for epoch in range(25):
     losses, oom = [], 0
-    for idx in torch.randperm(len(data.words)).split(32):
+    for idx in torch.randperm(len(data.words)).split(24):
         try:
             x, y = data.batch(idx)
             optimizer.zero_grad()

@@ -35,7 +35,7 @@ def epochs(model, x, y, n, lr):
 torch.manual_seed(0)
 X, y = load_digits(return_X_y=True)
 X, y = torch.tensor(X / 16, dtype=torch.float32), torch.tensor(y)
-model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
 print("base model")
 epochs(model, X, y, 5, 3e-3)
 model[0], model[2] = LoRALinear(model[0]), LoRALinear(model[2])

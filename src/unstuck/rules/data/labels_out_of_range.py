@@ -83,9 +83,8 @@ def _targets(term: LossTerm) -> str:
     if labels.distinct and not labels.many_distinct and len(labels.distinct) <= 8:
         values = " and ".join(f"{v:g}" for v in labels.distinct)
         return f"The targets of the binary cross-entropy are {values}; they must lie in [0, 1]."
-    return (
-        f"The targets of the binary cross-entropy go from {labels.lowest:g} to {labels.highest:g}; they must lie in [0, 1]."
-    )
+    span = f"{labels.lowest:g} to {labels.highest:g}"
+    return f"The targets of the binary cross-entropy go from {span}; they must lie in [0, 1]."
 
 
 def _too_many(term: LossTerm) -> bool:
@@ -98,7 +97,7 @@ def _too_many(term: LossTerm) -> bool:
         return classes == 1 and labels.kind == "integer" and (labels.many_distinct or len(distinct) > 2)
     if labels.highest < classes:
         return False
-    if labels.many_distinct and classes <= 32 or len(distinct) > classes:
+    if (labels.many_distinct and classes <= 32) or len(distinct) > classes:
         return True
     if labels.lowest > 0:
         return False

@@ -78,8 +78,10 @@ def check(trace: Trace) -> Finding | None:
     if cause is not None:
         what = REASONS.get(cause.reason, f"{cause.function or cause.reason} returned a tensor without gradient")
         where = f" ({cause.site.file}, line {cause.site.line})" if cause.site is not None else ""
-        flows = "" if cause.on_path else " It is not shown that this value flows into the loss."
-        evidence.append(Evidence(f"The path ends where {what}{where}.{flows}" if cause.on_path else f"A break: {what}{where}.{flows}"))
+        text = f"The path ends where {what}{where}."
+        if not cause.on_path:
+            text = f"A break was seen: {what}{where}. It is not shown that this value flows into the loss."
+        evidence.append(Evidence(text))
     return Finding(
         CODE,
         "loss-detached",
@@ -116,7 +118,7 @@ def sick() -> Trace:
     for parameter in trace.facts.parameters:
         parameter.reached, parameter.gradient, parameter.changed = False, "none", False
     trace.facts.breaks = [
-        Break("argmax", synthetic.site(40, "pred = out.argmax(dim=1)", synthetic.TRAIN, "train"), "argmax", on_path=True)
+        Break("argmax", synthetic.site(40, "p = out.argmax(dim=1)", synthetic.TRAIN, "train"), "argmax", on_path=True)
     ]
     return trace
 

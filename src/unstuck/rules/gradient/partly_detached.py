@@ -72,8 +72,8 @@ def check(trace: Trace) -> Finding | None:
         bearing="choice",
         evidence=[
             Evidence(
-                f"In {facts.loop.backwards} backward calls no loss reached {names}: {share:.1%} of the trainable numbers, "
-                "all held by an optimizer.",
+                f"In {facts.loop.backwards} backward calls no loss reached {names}: {share:.1%} of the trainable "
+                "numbers, all held by an optimizer.",
                 value=share, unit="share",
             ),
             Evidence(text),

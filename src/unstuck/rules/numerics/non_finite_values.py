@@ -68,8 +68,8 @@ def check(trace: Trace) -> Finding | None:
         labels = ignored[0].labels
         evidence.append(
             Evidence(
-                f"In {labels.all_ignored_calls} of {labels.calls} calls of the loss every label was ignored, and the mean "
-                "over no rows is NaN.",
+                f"In {labels.all_ignored_calls} of {labels.calls} calls of the loss every label was ignored, and the "
+                "mean over no rows is NaN.",
                 value=float(labels.all_ignored_calls), unit="calls", source="values",
             )
         )  # fmt: skip
@@ -116,14 +116,16 @@ def _text(found: NonFinite) -> str:
         case "input":
             return f"The first tensor that was not finite is {found.name or 'an input of the model'}{detail}."
         case "parameter":
-            return f"The first tensor that was not finite is the parameter {found.name}, after step {found.step}{detail}."
+            return f"The first that was not finite is the parameter {found.name}, after step {found.step}{detail}."
         case "buffer":
-            return f"The first tensor that was not finite is the buffer {found.name}; the weights were finite{detail}."
+            return f"The first that was not finite is the buffer {found.name}; the weights were finite{detail}."
         case "output":
             return f"Inputs and weights were finite; {found.name or 'the output of the model'} was not{detail}."
         case "gradient":
             return f"The loss was finite, and the gradient of {found.name or 'a parameter'} was not{detail}."
-    return f"Inputs, weights and output were finite; the loss was not{detail}." if found.name else f"The loss was not finite{detail}."
+    if found.name:
+        return f"Inputs, weights and output were finite; the loss was not{detail}."
+    return f"The loss was not finite{detail}."
 
 
 def _from_series(series: Series) -> NonFinite | None:
@@ -134,9 +136,10 @@ def _from_series(series: Series) -> NonFinite | None:
     infinite = np.flatnonzero(np.isinf(loss))
     if len(infinite):
         return NonFinite("loss", step=max(0, int(series.steps[infinite[0]]) - 1), detail="infinite")
-    missing = np.isnan(loss)
+    # NaN also means not measured; where chance was measured at the same call the loss was looked at.
+    missing = np.isnan(loss) & np.isfinite(series["chance"])
     first = int(np.argmax(missing)) if missing.any() else 0
-    if first and missing[first:].all() and len(loss) - first >= TAIL:
+    if first and np.isfinite(loss[:first]).all() and missing[first:].all() and len(loss) - first >= TAIL:
         return NonFinite("loss", step=max(0, int(series.steps[first]) - 1), detail="NaN from there on")
     return None
 

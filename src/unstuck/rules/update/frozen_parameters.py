@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 
-from unstuck.findings import Bearing, Evidence, Finding, Fix
+from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LossTerm, OpNode, Parameter, Site
@@ -41,6 +41,7 @@ from unstuck.trace.trace import Trace
 CODE = "U403"
 NEEDS = ("parameters",)
 
+_NO_GRAD = "does not require grad"
 _LAYERS = frozenset({"linear", "conv", "matmul", "rnn", "embedding"})
 
 
@@ -55,10 +56,25 @@ def check(trace: Trace) -> Finding | None:
             return None
         return _finding(
             facts, "blocks", "All parameters of the model are frozen: nothing can be learned.",
-            [Evidence(f"requires_grad is False on all {len(frozen)} parameters of the model.", float(len(frozen)), "tensors")],
+            [Evidence(f"requires_grad is False on all {len(frozen)} parameters.", float(len(frozen)), "tensors")],
         )  # fmt: skip
     if not (facts.loop.steps or facts.loop.backwards):
         return None
+    # Frozen in the middle: backward worked, then raised, and parameters that it had reached take no gradient any more.
+    error = next((e for e in facts.exceptions if e.phase == "backward" and _NO_GRAD in e.message), None)
+    later = [p for p in frozen if p.reached]
+    if error is not None and error.fatal and later and facts.loop.backwards > facts.loop.without_graph:
+        return _finding(
+            facts, "blocks", "Parameters were frozen during the training, and backward found nothing left to train.",
+            [
+                Evidence(
+                    f"requires_grad is False on {len(frozen)} parameters; {len(later)} of them were trained before.",
+                    value=float(len(frozen)), unit="tensors",
+                ),
+                Evidence(f"backward raised {error.type}: {error.message}", source="exception"),
+            ],
+            grade="likely",
+        )  # fmt: skip
     head = next((h for t in facts.terms if (h := _frozen_head(t, facts)) is not None), None)
     if head is not None:
         names = ", ".join(head.frozen[:5])
@@ -76,8 +92,8 @@ def check(trace: Trace) -> Finding | None:
             facts, "choice", f"Every weight matrix of the model is frozen; only {names} can change.",
             [
                 Evidence(
-                    f"requires_grad is False on all {len(matrices)} weight matrices; {numbers} of {total} numbers of the "
-                    f"model can change, all of them in vectors ({names}).",
+                    f"requires_grad is False on all {len(matrices)} weight matrices; {numbers} of {total} numbers of "
+                    f"the model can change, all of them in vectors ({names}).",
                     value=numbers / total, unit="share",
                 )
             ],
@@ -89,7 +105,7 @@ def _meant_to_train(facts: Facts) -> bool:
     """An optimizer at work, or a backward that failed: otherwise a gradient of the input may be all that is wanted."""
     if facts.loop.steps or any(o.steps for o in facts.optimizers):
         return True
-    return any("does not require grad" in e.message for e in facts.exceptions)
+    return any(_NO_GRAD in e.message for e in facts.exceptions)
 
 
 def _frozen_head(term: LossTerm, facts: Facts) -> OpNode | None:
@@ -101,9 +117,12 @@ def _frozen_head(term: LossTerm, facts: Facts) -> OpNode | None:
     return None if live & set(node.frozen) else node
 
 
-def _finding(facts: Facts, bearing: Bearing, summary: str, evidence: list[Evidence], where: Site | None = None) -> Finding:
+def _finding(
+    facts: Facts, bearing: Bearing, summary: str, evidence: list[Evidence], where: Site | None = None,
+    grade: Grade = "certain",
+) -> Finding:  # fmt: skip
     return Finding(
-        CODE, "frozen-parameters", "certain", summary, bearing=bearing, evidence=evidence,
+        CODE, "frozen-parameters", grade, summary, bearing=bearing, evidence=evidence,
         locations=sites(*facts.loop.freezes, where, facts.made),
         fix=Fix("Freeze before the new layers are put in, or set requires_grad to True on what should learn."),
     )  # fmt: skip

@@ -37,6 +37,8 @@ NEEDS = ("parameters", "optimizers")
 
 def check(trace: Trace) -> Finding | None:
     facts, loop = trace.facts, trace.facts.loop
+    if not loop.grad_checked:
+        return _inside_closure(trace)
     if loop.grad_checked < 2 or loop.grad_none + loop.grad_zero < loop.grad_checked or loop.functional:
         return None
     # The backward gave something, and more often than not. Otherwise the network gives no gradient.
@@ -59,7 +61,7 @@ def check(trace: Trace) -> Finding | None:
     if loop.step_before_backward:
         evidence.append(
             Evidence(
-                f"{loop.step_before_backward} steps came before any backward call that could have given them a gradient.",
+                f"{loop.step_before_backward} steps came before any backward call that could give them a gradient.",
                 value=float(loop.step_before_backward), unit="steps", source="loop",
             )
         )  # fmt: skip
@@ -75,6 +77,38 @@ def check(trace: Trace) -> Finding | None:
         locations=sites(loop.zero_site, loop.step_site, loop.backward_site),
         fix=Fix("Order of one iteration: zero_grad, forward, backward, step."),
     )
+
+
+def _inside_closure(trace: Trace) -> Finding | None:
+    """A step that is given a closure runs backward itself: the gradients cannot be looked at in between."""
+    facts, loop = trace.facts, trace.facts.loop
+    mine = [p for p in facts.parameters if p.held and p.reached and p.trainable]
+    if loop.functional or loop.steps < 3 or loop.backwards < loop.steps or loop.zero_site is None or not mine:
+        return None
+    if any(p.changed is not False or p.gradient not in {"none", "zero"} for p in mine):
+        return None
+    if not any((o.lr_largest or 0) > 0 for o in facts.optimizers):
+        return None
+    return Finding(
+        CODE,
+        "gradients-zeroed-before-step",
+        "likely",
+        "Gradients are zeroed after backward inside the closure: no step uses a gradient.",
+        bearing="blocks",
+        evidence=[
+            Evidence(
+                f"zero_grad was called {loop.zero_calls} times, also between a backward call and the end of its step.",
+                value=float(loop.zero_calls), unit="calls", source="loop",
+            ),
+            Evidence(
+                f"After {loop.steps} steps all {len(mine)} tensors of the optimizer are bit for bit what they were, "
+                "and none was ever seen with a gradient.",
+                value=float(loop.steps), unit="steps", source="loop",
+            ),
+        ],
+        locations=sites(loop.zero_site, loop.step_site, loop.backward_site),
+        fix=Fix("In the closure: zero_grad, forward, backward, return the loss."),
+    )  # fmt: skip
 
 
 def sick() -> Trace:

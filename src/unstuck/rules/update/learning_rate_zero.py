@@ -39,6 +39,7 @@ CODE = "U407"
 NEEDS = ("optimizers",)
 
 FEWEST_STEPS = 5  # a warm-up may begin with a few steps at 0
+MOSTLY = 0.9
 FEWEST_TAIL = 20  # recorded steps after a decay
 DECAYED = 0.01  # of the largest learning rate
 BAND = 0.02  # of chance: what counts as no movement
@@ -52,7 +53,9 @@ def check(trace: Trace) -> Finding | None:
         return None
     if all(_never_moves(o, trace) for o in stepping) and not any(p.held and p.changed for p in facts.parameters):
         return _zero(stepping[0])
-    return _decayed(trace, stepping[0]) if len(stepping) == 1 else None
+    if len(stepping) > 1:
+        return None
+    return _mostly_zero(trace, stepping[0]) or _decayed(trace, stepping[0])
 
 
 def _never_moves(optimizer: Optimizer, trace: Trace) -> bool:
@@ -66,10 +69,10 @@ def _never_moves(optimizer: Optimizer, trace: Trace) -> bool:
 
 
 def _zero(optimizer: Optimizer) -> Finding:
-    if optimizer.lr_zero_steps >= optimizer.steps:
+    if optimizer.lr_zero_steps >= MOSTLY * optimizer.steps:
         summary = f"The learning rate was 0 at all {optimizer.steps} steps."
         evidence = Evidence(
-            f"The learning rate of {optimizer.kind} was exactly 0 at {optimizer.lr_zero_steps} of {optimizer.steps} steps.",
+            f"The learning rate of {optimizer.kind} was 0 at {optimizer.lr_zero_steps} of {optimizer.steps} steps.",
             value=float(optimizer.lr_zero_steps), unit="steps", source="loop",
         )  # fmt: skip
     else:
@@ -84,8 +87,21 @@ def _zero(optimizer: Optimizer) -> Finding:
     return Finding(
         CODE, "learning-rate-zero", "certain", summary, bearing="blocks", evidence=[evidence],
         locations=sites(optimizer.scheduler, optimizer.made),
-        fix=Fix("Set a learning rate above 0; where a scheduler computes it, print what it returns for the first steps."),
+        fix=Fix("Set a learning rate above 0; where a scheduler computes it, print what it returns first."),
     )  # fmt: skip
+
+
+def _mostly_zero(trace: Trace, optimizer: Optimizer) -> Finding | None:
+    """0 at nearly every step, and the loss is high: a warm-up or decay that lasts as long as the training."""
+    if optimizer.steps < FEWEST_TAIL or optimizer.lr_zero_steps < MOSTLY * optimizer.steps:
+        return None
+    chance, now = _mean(trace.series["chance"]), _mean(trace.series["loss"][-max(10, len(trace.series) // 10) :])
+    if chance is None or now is None or now <= HIGH * chance:
+        return None
+    finding = _zero(optimizer)
+    finding.bearing = "hinders"
+    finding.summary = f"The learning rate was 0 at {optimizer.lr_zero_steps} of {optimizer.steps} steps."
+    return finding
 
 
 def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
@@ -102,7 +118,7 @@ def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
         return None
     chance = _mean(series["chance"])
     before, now = _mean(loss[max(0, began - 10) : began]), _mean(loss[-max(10, tail // 10) :])
-    rate = _rate(series["predicted"], lr, began)
+    rate = _rate(series["predicted"], lr, began, largest)
     if chance is None or before is None or now is None or rate is None or min(before, now) <= HIGH * chance:
         return None
     rest = lr[began:]
@@ -114,11 +130,11 @@ def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
         CODE,
         "learning-rate-zero",
         "likely",
-        f"The learning rate decayed from {largest:.3g} to {last:.3g} while the loss was still {now:.3f} (chance {chance:.3f}).",
+        f"The learning rate fell from {largest:.3g} to {last:.3g} while the loss was {now:.3f} (chance {chance:.3f}).",
         bearing="hinders",
         evidence=[
             Evidence(
-                f"For the last {tail} of {int(steps[-1])} steps the learning rate was under 1/100 of its largest value.",
+                f"For the last {tail} of {int(steps[-1])} steps the learning rate was under 1/100 of its largest.",
                 value=last, unit="1", source="loop",
             ),
             Evidence(
@@ -126,7 +142,7 @@ def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
                 value=before, unit="nats", source="statistics",
             ),
             Evidence(
-                f"To first order those steps could lower the loss by {available:.2g} nats; at the largest learning rate "
+                f"To first order those steps could lower the loss by {available:.2g} nats; at the largest rate "
                 f"the same steps could have by {possible:.2g}.",
                 value=available, unit="nats", source="statistics",
             ),
@@ -136,14 +152,17 @@ def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
     )  # fmt: skip
 
 
-def _rate(predicted: np.ndarray, lr: np.ndarray, began: int) -> float | None:
-    """First-order decrease of the loss per unit of learning rate: after the decay, or else just before it."""
-    for part, count in ((slice(began, None), None), (slice(0, began), 5)):
-        p, r = predicted[part], lr[part]
-        good = np.isfinite(p) & (r > 0)
-        if good.any():
-            return float(np.median((p[good] / r[good])[-count if count else None :]))
-    return None
+def _rate(predicted: np.ndarray, lr: np.ndarray, began: int, largest: float) -> float | None:
+    """First-order decrease of the loss per unit of learning rate: after the decay, or else around it.
+
+    At rates that are rounded away the measured decrease is 0 whatever the gradient; those say nothing.
+    """
+    good = np.flatnonzero(np.isfinite(predicted) & (predicted != 0) & (lr >= 1e-4 * largest))
+    if not len(good):
+        return None
+    later = good[good >= began]
+    use = later if len(later) >= 3 else good[-5:]
+    return float(np.median(predicted[use] / lr[use]))
 
 
 def _mean(column: np.ndarray) -> float | None:

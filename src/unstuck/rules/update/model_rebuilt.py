@@ -27,6 +27,8 @@ torch.nn.Module.load_state_dict; PyTorch tutorial "Saving and loading models".
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Fix
@@ -44,7 +46,7 @@ PROGRESS = 0.1  # of the level: less than this from the first stretches to the l
 
 
 def check(trace: Trace) -> Finding | None:
-    loop, series = trace.facts.loop, trace.series
+    facts, loop, series = trace.facts, trace.facts.loop, trace.series
     rebuilt, reset = loop.rebuilt_total >= 2, loop.resets >= 2
     if not rebuilt and not reset:
         return None
@@ -57,14 +59,14 @@ def check(trace: Trace) -> Finding | None:
         ends = ", ".join(f"{_end(p):.3f}" for p in parts[:4])
         evidence.append(
             Evidence(
-                f"The model was a new one at {loop.rebuilt_total} steps (after {_list(loop.rebuilt)}), made by the same "
-                "line with the same settings.",
+                f"The model was a new one at {loop.rebuilt_total} steps (after {_list(loop.rebuilt)}), made by the "
+                "same line with the same settings.",
                 value=float(loop.rebuilt_total), unit="times", source="loop",
             )
         )  # fmt: skip
         evidence.append(
             Evidence(
-                f"The loss began at {_start(parts[0]):.3f}; stretches ended at {ends} and the next ones began at {firsts}.",
+                f"The loss began at {_start(parts[0]):.3f}; stretches ended at {ends}, and the next began at {firsts}.",
                 source="statistics",
             )
         )
@@ -73,23 +75,23 @@ def check(trace: Trace) -> Finding | None:
             return None
         evidence.append(
             Evidence(
-                f"Between a step and the next backward the weights went back to where they had begun: {loop.resets} times.",
+                f"Between a step and the next backward the weights returned to their first values {loop.resets} times.",
                 value=float(loop.resets), unit="times", source="loop",
             )
         )  # fmt: skip
     if rebuilt and loop.optimizer_kept:
-        evidence.append(Evidence("The optimizer stayed the same: it holds the tensors of an earlier model.", source="loop"))
+        evidence.append(Evidence("The optimizer stayed: it holds the tensors of an earlier model.", source="loop"))
     return Finding(
         CODE,
         "model-rebuilt",
         "certain" if reset or loop.optimizer_kept else "likely",
-        f"The model was built anew {loop.rebuilt_total} times during the training: what it had learned was lost each time."
+        f"The model was built anew {loop.rebuilt_total} times during the training, and what it had learned was lost."
         if rebuilt
         else f"The weights were set back to their first values {loop.resets} times during the training.",
         bearing="hinders",
         evidence=evidence,
-        locations=sites(*((loop.rebuilt_site, loop.reset_site) if rebuilt else (loop.reset_site, loop.rebuilt_site))),
-        fix=Fix("Build the model and the optimizer once, before the loop; load a checkpoint once, or save it after each epoch."),
+        locations=sites(*((loop.rebuilt_site,) if rebuilt else ()), loop.reset_site, facts.made),
+        fix=Fix("Build the model and the optimizer once, before the loop; load a checkpoint once, or save it again."),
     )
 
 
@@ -97,7 +99,7 @@ def _segments(series: Series, rebuilt: list[int]) -> list[Series]:
     """The stretches between two rebuilds that have a recorded loss. `rebuilt` holds the last step of each model."""
     bounds = [-1, *rebuilt, int(series.steps[-1]) if len(series) else 0]
     parts = []
-    for low, high in zip(bounds, bounds[1:]):
+    for low, high in pairwise(bounds):
         keep = (series.steps > low) & (series.steps <= high)
         part = Series(series.steps[keep], {n: c[keep] for n, c in series.columns.items()})
         if len(part.measured("loss")):

@@ -84,7 +84,7 @@ def check(trace: Trace) -> Finding | None:
         bearing="blocks" if whole else "hinders",
         evidence=evidence,
         locations=sites(first.made, facts.made, first.step_site),
-        fix=Fix("Build the optimizer after the model is final: after copies, replaced layers and re-initialised weights."),
+        fix=Fix("Build the optimizer once the model is final: after copies, replaced layers, new weights."),
     )
 
 
@@ -97,7 +97,7 @@ def _stale(optimizer: Optimizer, facts: Facts) -> bool:
 def _held_instead(optimizer: Optimizer) -> Evidence:
     if not optimizer.strangers:
         return Evidence(
-            f"{optimizer.kind} holds {optimizer.tensors} tensors; those of the model among them have requires_grad False.",
+            f"{optimizer.kind} holds {optimizer.tensors} tensors; those of the model have requires_grad False.",
             value=float(optimizer.tensors), unit="tensors", source="loop",
         )  # fmt: skip
     return Evidence(

@@ -56,9 +56,9 @@ def check(trace: Trace) -> Finding | None:
     if loop.longest_skip_run >= HALVINGS:
         evidence.append(
             Evidence(
-                f"The longest run of skips in a row is {loop.longest_skip_run}: the scale was lowered each time, so with "
-                "the usual settings an overflow would have ended long before. The gradient itself is likely NaN or "
-                "infinite.",
+                f"The longest run of skips in a row is {loop.longest_skip_run}: the scale was lowered each time, so "
+                "with the usual settings an overflow would have ended long before. The gradient itself is likely NaN "
+                "or infinite.",
                 value=float(loop.longest_skip_run), unit="steps", source="loop",
             )
         )  # fmt: skip

@@ -30,16 +30,19 @@ from __future__ import annotations
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
+from unstuck.trace.facts import Facts, Site
 from unstuck.trace.trace import Trace
 
 CODE = "U410"
-NEEDS = ("optimizers",)
+NEEDS = ("loop",)
 
 FEWEST = 3
 
 
 def check(trace: Trace) -> Finding | None:
     facts, loop = trace.facts, trace.facts.loop
+    if (line := update_by_hand(facts)) is not None:
+        return _by_hand(facts, line)
     if loop.no_effect_checked < FEWEST or loop.no_effect < loop.no_effect_checked:
         return None
     stepping = [o for o in facts.optimizers if o.steps > 0 and (o.lr_largest or 0) > 0]
@@ -56,13 +59,45 @@ def check(trace: Trace) -> Finding | None:
         bearing="blocks",
         evidence=[
             Evidence(
-                f"At all {loop.no_effect_checked} steps that were compared the gradient was not 0 and the learning rate "
-                f"was {first.lr_largest:.3g} or less but above 0, and not one weight changed.",
+                f"At all {loop.no_effect_checked} steps that were compared the gradient was not 0, the learning "
+                f"rate was {first.lr_largest:.3g} or less but above 0, and not one weight changed.",
                 value=float(loop.no_effect_checked), unit="steps", source="loop",
             )
         ],
         locations=sites(loop.step_site, first.step_site, first.made),
-        fix=Fix("Write the update into the parameter itself (p.add_(...) under torch.no_grad()), not into a new tensor."),
+        fix=Fix("Write the update into the parameter itself (p.add_(...) under torch.no_grad()), not a new tensor."),
+    )  # fmt: skip
+
+
+def update_by_hand(facts: Facts) -> Site | None:
+    """The line of an update without an optimizer that changed nothing: it reads .grad, and writes to a new tensor."""
+    loop = facts.loop
+    compared = [p for p in facts.parameters if p.trainable and p.changed is not None]
+    if loop.backwards < FEWEST or loop.steps or loop.skipped_steps or loop.functional or facts.optimizers:
+        return None
+    if not compared or any(p.changed for p in facts.parameters):
+        return None
+    lines = [b.site for b in facts.breaks if b.reason in {"data", "no_grad", "detach"} and b.site is not None]
+    return next((s for s in lines if ".grad" in s.text), None)
+
+
+def _by_hand(facts: Facts, line: Site) -> Finding:
+    loop = facts.loop
+    return Finding(
+        CODE,
+        "step-has-no-effect",
+        "certain",
+        "The update written by hand changes no weight.",
+        bearing="blocks",
+        evidence=[
+            Evidence(
+                f"After {loop.backwards} backward calls all compared weights are bit for bit what they were at first.",
+                value=float(loop.backwards), unit="calls", source="loop",
+            ),
+            Evidence(f"No optimizer was seen; line {line.line} of {line.file} reads the gradients.", source="loop"),
+        ],
+        locations=sites(line, loop.backward_site),
+        fix=Fix("Write in place, under torch.no_grad(): p.sub_(lr * p.grad); p.data.sub(...) returns a new tensor."),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import sites
+from unstuck.rules.update.step_has_no_effect import update_by_hand
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Loop
 from unstuck.trace.trace import Trace
@@ -41,7 +42,9 @@ def check(trace: Trace) -> Finding | None:
     facts, loop = trace.facts, trace.facts.loop
     if loop.backwards < 2 or loop.steps or loop.skipped_steps or loop.functional:
         return None
-    if any(o.steps for o in facts.optimizers) or loop.forwards and loop.eval_forwards >= loop.forwards:
+    if update_by_hand(facts) is not None:
+        return None  # U410
+    if any(o.steps for o in facts.optimizers) or (loop.forwards and loop.eval_forwards >= loop.forwards):
         return None
     compared = [p for p in facts.parameters if p.trainable and p.changed is not None]
     if not compared or any(p.changed for p in facts.parameters):
@@ -70,7 +73,9 @@ def check(trace: Trace) -> Finding | None:
 def sick() -> Trace:
     trace = synthetic.training(
         state="at-chance",
-        loop=Loop(forwards=400, backwards=400, backward_site=synthetic.site(42, "loss.backward()", synthetic.TRAIN, "train")),
+        loop=Loop(
+            forwards=400, backwards=400, backward_site=synthetic.site(42, "loss.backward()", synthetic.TRAIN, "train")
+        ),
         optimizers=[],
     )
     for parameter in trace.facts.parameters:

@@ -1,22 +1,22 @@
 """The logits are confined to a narrow range, so that the loss cannot become small.
 
 ## What it means
-The numbers given to the cross-entropy come out of a function with bounded values: sigmoid (width R = 1), tanh (R = 2), a
-softmax that is scaled, or a cosine. With K classes the loss cannot fall below ln(1 + (K-1) e^-R), even when every
+The numbers given to the cross-entropy come out of a function with bounded values: sigmoid (width R = 1), tanh (R = 2),
+a softmax that is scaled, or a cosine. With K classes the loss cannot fall below ln(1 + (K-1) e^-R), even when every
 answer is right: 0.9048 for a sigmoid and 5 classes, 0.7966 for tanh and 10.
 
 ## What is seen
-In the autograd graph a Sigmoid or Tanh lies under the loss with nothing but reshaping and constant factors between; the
-product s of the factors widens the range to s R. Where the range leaves room (a floor below 2 % of chance), and for
-every cosine head, it is a finding only if the loss has come down to that floor and stays on it.
+In the autograd graph a Sigmoid or Tanh lies under the loss with nothing but reshaping and constant factors between;
+the product s of the factors widens the range to s R. Where that leaves room (a floor below 2 % of chance) nothing is
+said. A cosine head is a finding only if the loss has come down to its floor and stays on it.
 
 ## Why training gets stuck
-The right answer needs a large gap between logits, and the range does not allow one. The loss flattens out at the floor,
-with gradients that push against the bound and vanish in the saturated function.
+The right answer needs a large gap between logits, and the range does not allow one. The loss flattens out at the
+floor, with gradients that push against the bound and vanish in the saturated function.
 
 ## Fix
-Return the raw output of the last linear layer. Where the bound is meant (cosine heads, soft-capped logits), multiply by a
-scale large enough: for a loss of eps, s must be about ln((K-1)/eps).
+Return the raw output of the last linear layer. Where the bound is meant (cosine heads, soft-capped logits), multiply
+by a scale large enough: for a loss of eps, s must be about ln((K-1)/eps).
 
 ## Not to be confused with
 A cosine head with a scale, or soft-capped logits such as 30 tanh(x/30), whose floor is far below the loss. Contrastive
@@ -24,8 +24,8 @@ losses, whose classes are the samples of the batch. A plain softmax before the l
 loss W102.
 
 ## References
-F. Wang et al., NormFace, 2017 (lower bound of the softmax loss with normalised features). Floor: the right logit at the
-upper end of the range and all others at the lower end; for cosines the class vectors on a simplex, R = s K/(K-1).
+F. Wang et al., NormFace, 2017 (lower bound of the softmax loss with normalised features). Floor: the right logit at
+the upper end of the range and all others at the lower end; for cosines the class vectors on a simplex, R = s K/(K-1).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import RESHAPING, sites
-from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below
+from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below, class_count, same_axes
 from unstuck.theory import floors
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
@@ -53,7 +53,7 @@ ENOUGH = 16
 def check(trace: Trace) -> Finding | None:
     for term in trace.facts.terms:
         binary = term.kind == "bce-logits"
-        classes = term.classes or 0
+        classes = class_count(term)
         if not binary and (term.kind not in {"cross-entropy", "soft-cross-entropy"} or classes < 2):
             continue
         found = bounding_op(term, binary)
@@ -139,7 +139,7 @@ def bounding_op(term: LossTerm, binary: bool) -> tuple[OpNode, float, bool] | No
             if binary and node.op != "tanh":
                 return None
             if node.op == "softmax":
-                if scale == 1 or term.class_axis is None:
+                if scale == 1 or term.class_axis is None or not same_axes(term):
                     return None
                 if axis_below(term.path, i, term.class_axis) != node.dim:
                     return None

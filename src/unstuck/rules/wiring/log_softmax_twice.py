@@ -1,22 +1,23 @@
 """A log-softmax runs before a loss that applies log-softmax itself, which changes nothing.
 
 ## What it means
-The model returns log-probabilities and the cross-entropy normalises them again. Log-softmax of log-probabilities is the
-same log-probabilities: the second pass is wasted, value and gradient are right.
+The model returns log-probabilities and the cross-entropy normalises them again. Log-softmax of log-probabilities is
+the same log-probabilities: the second pass is wasted, value and gradient are right.
 
 ## What is seen
-In the autograd graph a LogSoftmax over the class axis (or a logarithm of a Softmax) lies directly under the LogSoftmax of
-the loss.
+In the autograd graph a LogSoftmax over the class axis (or a logarithm of a Softmax) lies directly under the LogSoftmax
+of the loss.
 
 ## Why training gets stuck
-It does not: the sum of the exponentials of log-probabilities is 1, and the logarithm of 1 that is subtracted is 0. This
-is a note. If the training is stuck, look for another cause. Only log(softmax(x)) written out can overflow.
+It does not: the sum of the exponentials of log-probabilities is 1, and the logarithm of 1 that is subtracted is 0.
+This is a note. If the training is stuck, look for another cause. Only log(softmax(x)) written out can overflow.
 
 ## Fix
 Leave out one of the two: raw logits with CrossEntropyLoss, or log_softmax with NLLLoss.
 
 ## Not to be confused with
-A softmax (without the logarithm) before the cross-entropy, which does harm: W101. A log-softmax over another axis: W105.
+A softmax (without the logarithm) before the cross-entropy, which does harm: W101. A log-softmax over another axis:
+W105.
 
 ## References
 log_softmax(x) = x - ln(sum exp x); for log-probabilities the sum is 1.
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import RESHAPING, sites
-from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below
+from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below, same_axes
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
 from unstuck.trace.trace import Trace
@@ -37,7 +38,7 @@ NEEDS = ("terms", "path")
 
 def check(trace: Trace) -> Finding | None:
     for term in trace.facts.terms:
-        if term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.class_axis is None:
+        if term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.class_axis is None or not same_axes(term):
             continue
         node = _second(term)
         if node is None:
@@ -51,10 +52,12 @@ def check(trace: Trace) -> Finding | None:
             bearing="harmless",
             evidence=[
                 Evidence(f"The autograd graph has {what} directly under the LogSoftmax of the loss."),
-                Evidence("Log-softmax of log-probabilities returns them as they are, with the same gradient.", source="values"),
+                Evidence("Log-softmax of log-probabilities returns them as they are, with the same "
+                    "gradient.", source="values"),
             ],
             locations=sites(node.made, node.site),
-            fix=Fix("Leave out one of the two: raw logits with CrossEntropyLoss, or NLLLoss on log-probabilities.", "safe"),
+            fix=Fix("Leave out one of the two: raw logits with CrossEntropyLoss, or NLLLoss on "
+                "log-probabilities.", "safe"),
         )
     return None
 

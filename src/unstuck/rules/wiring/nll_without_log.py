@@ -5,12 +5,12 @@ The negative log-likelihood loss takes the logarithm for granted: it picks the n
 sign. Given probabilities it is minus the probability, given raw logits minus the logit. Neither is a likelihood.
 
 ## What is seen
-At every sampled call the exponentials of the rows did not sum to 1. They were probabilities (rows non-negative with sum
-1, or a Softmax on the path), or raw outputs of the last layer, some of them above 0, which no log-probability is.
+At every sampled call the exponentials of the rows did not sum to 1. They were probabilities (rows non-negative with
+sum 1, or a Softmax on the path), or raw outputs of the last layer, some of them above 0, which no log-probability is.
 
 ## Why training gets stuck
-With probabilities the loss starts at -1/K and ends at -1. Its gradient carries the softmax's derivative and vanishes on
-confident wrong answers. With raw logits the loss has no lower bound: it falls for ever while nothing has to be told
+With probabilities the loss starts at -1/K and ends at -1. Its gradient carries the softmax's derivative and vanishes
+on confident wrong answers. With raw logits the loss has no lower bound: it falls for ever while nothing has to be told
 apart.
 
 ## Fix
@@ -50,7 +50,8 @@ def check(trace: Trace) -> Finding | None:
         if on_path or values.simplex_rows == values.calls:
             evidence = []
             if on_path:
-                evidence.append(Evidence("The autograd graph has a Softmax under NLLLoss and no logarithm between them."))
+                evidence.append(Evidence("The autograd graph has a Softmax under NLLLoss and no logarithm between "
+                    "them."))
             if values.simplex_rows == values.calls:
                 evidence.append(
                     Evidence(
@@ -72,20 +73,23 @@ def check(trace: Trace) -> Finding | None:
             locations = sites(node.made, node.site) if on_path and node is not None else sites(term.made, term.site)
             what, floor = "probabilities", -1.0
             fix = Fix("Use log_softmax instead of softmax in front of NLLLoss, or raw logits with CrossEntropyLoss.")
-        elif values.highest is not None and values.highest > 0 or (node is not None and node.op in _HEADS):
+        elif (values.highest is not None and values.highest > 0) or (node is not None and node.op in _HEADS):
             evidence = []
             if node is not None and node.op in _HEADS:
-                evidence.append(Evidence("The autograd graph has the last layer directly under NLLLoss, without log-softmax."))
+                evidence.append(Evidence("The autograd graph has the last layer directly under NLLLoss, without "
+                    "log-softmax."))
             if values.highest is not None and values.highest > 0:
                 evidence.append(
                     Evidence(
-                        f"The numbers given to NLLLoss reached {values.highest:.4g}; a log-probability is never above 0.",
+                        f"The numbers given to NLLLoss reached {values.highest:.4g}; a log-probability is never above "
+                        "0.",
                         value=values.highest,
                         source="values",
                     )
                 )
             evidence.append(
-                Evidence("The loss is then minus the raw output of the right class: it has no lower bound.", source="values")
+                Evidence("The loss is then minus the raw output of the right class: it has no lower "
+                    "bound.", source="values")
             )
             locations, floor = sites(term.made, term.site), None
             what = "raw logits"

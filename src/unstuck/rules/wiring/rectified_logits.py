@@ -5,13 +5,13 @@ The last layer is followed by a ReLU before the loss. A logit can then say "yes"
 becomes 0, and where it is 0 no gradient passes.
 
 ## What is seen
-In the autograd graph a ReLU lies directly under the loss, with nothing but reshaping between. The share of output units
-that were 0 for every sample of a batch says how much of the head is dead.
+In the autograd graph a ReLU lies directly under the loss, with nothing but reshaping between. The share of output
+units that were 0 for every sample of a batch says how much of the head is dead.
 
 ## Why training gets stuck
-A unit that is 0 for all samples gets no gradient and never comes back: its class can no longer be told from the others.
-If all units are dead the loss is exactly ln K and the gradient exactly 0. As long as units are alive, training works in
-part, only worse.
+A unit that is 0 for all samples gets no gradient and never comes back: its class can no longer be told from the
+others. If all units are dead the loss is exactly ln K and the gradient exactly 0. As long as units are alive, training
+works in part, only worse.
 
 ## Fix
 No activation behind the last layer: give the raw logits to the loss.

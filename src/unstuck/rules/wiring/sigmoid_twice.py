@@ -11,8 +11,8 @@ function written by hand, 1/(1+exp(-x)), whose results lay strictly between 0 an
 
 ## Why training gets stuck
 With pi the share of positive labels, the loss cannot fall below 0.3133 pi + 0.6931 (1 - pi). The gradient carries the
-derivative of the inner sigmoid, at most 1/4, which vanishes where the model is sure. With rare positives the best answer
-is 0 for everything, and the loss stays at ln 2.
+derivative of the inner sigmoid, at most 1/4, which vanishes where the model is sure. With rare positives the best
+answer is 0 for everything, and the loss stays at ln 2.
 
 ## Fix
 Return the raw logits and keep the loss. Apply sigmoid only where probabilities are shown or compared, and compare raw
@@ -23,8 +23,8 @@ A sigmoid before the plain binary cross-entropy (BCELoss): that is right. A sigm
 sigmoid before a categorical cross-entropy is W103. A softmax over one unit is W104.
 
 ## References
-torch.nn.BCEWithLogitsLoss: "this loss combines a Sigmoid layer and the BCELoss in one single class". Floor: the loss of
-an input in [0, 1] is at least ln(1 + 1/e) for a positive and ln 2 for a negative.
+torch.nn.BCEWithLogitsLoss: "this loss combines a Sigmoid layer and the BCELoss in one single class". Floor: the loss
+of an input in [0, 1] is at least ln(1 + 1/e) for a positive and ln 2 for a negative.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import RESHAPING, next_op, sites
 from unstuck.theory import floors
 from unstuck.trace import synthetic
-from unstuck.trace.facts import LossTerm, OpNode
+from unstuck.trace.facts import LabelStats, LossTerm, OpNode
 from unstuck.trace.trace import Trace
 
 CODE = "W102"
@@ -94,8 +94,8 @@ def check(trace: Trace) -> Finding | None:
             locations=sites(node.made, node.site),
             floor=floor,
             fix=Fix(
-                f"Remove the {what} from the model's output: the loss applies sigmoid itself. Where predictions are made, "
-                "compare the raw output with 0 instead of 0.5.",
+                f"Remove the {what} from the model's output: the loss applies sigmoid itself. Where predictions are "
+                "made, compare the raw output with 0 instead of 0.5.",
                 "safe",
                 intervention=Intervention("logit-of-loss-input"),
             ),
@@ -141,12 +141,27 @@ def share_of_positives(term: LossTerm) -> float | None:
     return None
 
 
+def one_unit(*between: OpNode, kind: str = "bce-logits", batch: int = 64, **changes: object) -> LossTerm:
+    """A judged binary loss of one unit over as many labels 0 as 1, for the synthetic traces of the binary rules."""
+    half = 200.0 * batch
+    labels = LabelStats(
+        "binary", rows=400 * batch, kept=400 * batch, calls=400, lowest=0.0, highest=1.0, distinct=[0.0, 1.0],
+        counts=[half, half],
+    )  # fmt: skip
+    raw = "BinaryCrossEntropyWithLogitsBackward0" if kind == "bce-logits" else "BinaryCrossEntropyBackward0"
+    base: dict[str, object] = {
+        "kind": kind, "raw": raw, "labels": labels, "target_shape": [batch, 1], "ignore_index": None,
+        "feature_axis": None,
+    }  # fmt: skip
+    return synthetic.cross_entropy(*between, **({"classes": 1, "batch": batch} | base | changes))  # type: ignore[arg-type]
+
+
 def sick() -> Trace:
     sigmoid = OpNode(
         "sigmoid", "SigmoidBackward0", [64, 1], site=synthetic.site(41, "return torch.sigmoid(self.head(x))")
     )
-    return synthetic.training(synthetic.binary(sigmoid), state="at-chance")
+    return synthetic.training(one_unit(sigmoid), state="at-chance")
 
 
 def healthy() -> Trace:
-    return synthetic.training(synthetic.binary(), state="learning")
+    return synthetic.training(one_unit(), state="learning")

@@ -5,12 +5,12 @@ Softmax divides by the sum over its axis. With a single entry on that axis the r
 says, and its derivative is exactly 0. The model's answer does not depend on its weights.
 
 ## What is seen
-On the path between the loss and the last layer lies a Softmax or LogSoftmax whose axis has length 1, or the categorical
-cross-entropy itself was given a single class.
+On the path between the loss and the last layer lies a Softmax or LogSoftmax whose axis has length 1, or the
+categorical cross-entropy itself was given a single class.
 
 ## Why training gets stuck
-The gradient that reaches the last layer is zero, at every step and for every learning rate. The loss is a constant of the
-labels: with torch's BCELoss 100 times the share of negatives, with a cross-entropy over one class exactly 0.
+The gradient that reaches the last layer is zero, at every step and for every learning rate. The loss is a constant of
+the labels: with torch's BCELoss 100 times the share of negatives, with a cross-entropy over one class exactly 0.
 
 ## Fix
 For two classes use one unit with a binary loss on the raw logit (BCEWithLogitsLoss), or two units with the categorical
@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import sites
+from unstuck.rules.wiring.sigmoid_twice import one_unit
+from unstuck.rules.wiring.softmax_over_wrong_axis import class_count
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
 from unstuck.trace.trace import Trace
@@ -44,8 +46,8 @@ def check(trace: Trace) -> Finding | None:
         if node is not None:
             shape = " x ".join(map(str, node.shape or []))
             text = (
-                f"The autograd graph has a {'Softmax' if node.op == 'softmax' else 'LogSoftmax'} over axis {node.dim} of "
-                f"a tensor of shape {shape}: an axis of length 1."
+                f"The autograd graph has a {'Softmax' if node.op == 'softmax' else 'LogSoftmax'} over axis {node.dim} "
+                f"of a tensor of shape {shape}: an axis of length 1."
             )
             locations = sites(node.made, node.site)
         elif _one_class(trace, term):
@@ -65,8 +67,8 @@ def check(trace: Trace) -> Finding | None:
             ],
             locations=locations,
             fix=Fix(
-                "Two classes: return the raw logit of the one unit and use BCEWithLogitsLoss. More classes: as many units "
-                "as classes and CrossEntropyLoss on the raw logits."
+                "Two classes: return the raw logit of the one unit and use BCEWithLogitsLoss. More classes: as many "
+                "units as classes and CrossEntropyLoss on the raw logits."
             ),
         )
     return None
@@ -79,7 +81,9 @@ def _single(node: OpNode) -> bool:
 
 def _one_class(trace: Trace, term: LossTerm) -> bool:
     """Where the loss call raised, the labels say what is wrong (W108)."""
-    if term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.classes != 1 or term.class_axis is None:
+    if term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.class_axis is None:
+        return False
+    if class_count(term) != 1:
         return False
     shape = term.input_shape
     if shape is None or len(shape) < 2 or term.class_axis >= len(shape) or shape[term.class_axis] != 1:
@@ -91,7 +95,7 @@ def sick() -> Trace:
     softmax = OpNode(
         "softmax", "SoftmaxBackward0", [64, 1], dim=1, site=synthetic.site(41, "return F.softmax(self.head(x), dim=1)")
     )
-    term = synthetic.binary(softmax, kind="bce", raw="BinaryCrossEntropyBackward0")
+    term = one_unit(softmax, kind="bce")
     return synthetic.training(term, state="constant")
 
 
@@ -100,4 +104,6 @@ def healthy() -> Trace:
         "softmax", "SoftmaxBackward0", [64, 5], dim=1, site=synthetic.site(41, "return F.softmax(self.head(x), dim=1)")
     )
     log = OpNode("log", "LogBackward0", [64, 5], site=synthetic.site(42, "return torch.log(p)"))
-    return synthetic.training(synthetic.cross_entropy(log, softmax), state="learning")
+    term = synthetic.cross_entropy(log, softmax, kind="nll")
+    term.values.log_probabilities = term.values.calls
+    return synthetic.training(term, state="learning")

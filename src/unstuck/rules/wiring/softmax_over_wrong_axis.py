@@ -1,8 +1,8 @@
 """A softmax runs over the batch or the time axis instead of over the classes.
 
 ## What it means
-The probabilities of one sample do not sum to 1; those of one class over all samples of the batch do. The samples compete
-with each other for a class, instead of the classes for a sample.
+The probabilities of one sample do not sum to 1; those of one class over all samples of the batch do. The samples
+compete with each other for a class, instead of the classes for a sample.
 
 ## What is seen
 The axis of a Softmax or LogSoftmax on the path is not the axis that holds the classes, followed through views and
@@ -10,17 +10,18 @@ transposes. Where the graph is hidden: at every sampled call the columns of the 
 the rows do not.
 
 ## Why training gets stuck
-With B samples the loss of an untrained model is ln B instead of ln K. It cannot reach 0: a sample of class y shares the
-probability 1 with all samples of its class in the batch, so the floor is the mean of ln(number of samples of class y).
-Predictions on a single sample are meaningless.
+With B samples the loss of an untrained model is ln B instead of ln K. It cannot reach 0: a sample of class y shares
+the probability 1 with all samples of its class in the batch, so the floor is the mean of ln(number of samples of class
+y). Predictions on a single sample are meaningless.
 
 ## Fix
 Run the softmax over the class axis: dim=1 for [batch, classes], dim=-1 for [batch, time, classes]. Better, return raw
 logits and use CrossEntropyLoss.
 
 ## Not to be confused with
-A softmax over the batch or over positions that is the task (contrastive losses, pointer networks): there the labels point
-along that axis. An implicit dim, which torch chooses by the number of axes. A softmax over an axis of length 1 is W104.
+A softmax over the batch or over positions that is the task (contrastive losses, pointer networks): there the labels
+point along that axis. An implicit dim, which torch chooses by the number of axes. A softmax over an axis of length 1
+is W104.
 
 ## References
 torch.nn.functional.softmax: "dim: a dimension along which softmax will be computed". Bridle 1990. Start at ln B: the
@@ -29,6 +30,7 @@ uniform distribution over B entries.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from unstuck.findings import Evidence, Finding, Fix
@@ -61,7 +63,7 @@ def check(trace: Trace) -> Finding | None:
 
 def axis_below(path: list[OpNode], end: int, axis: int) -> int | None:
     """The axis of path[end]'s output that becomes `axis` of the loss input; None where it cannot be followed."""
-    for node, below in zip(path[:end], path[1 : end + 1]):
+    for node, below in itertools.pairwise(path[: end + 1]):
         if node.op in {"transpose", "permute"}:
             if node.perm is None or axis >= len(node.perm):
                 return None
@@ -94,9 +96,26 @@ def _through_view(out: list[int] | None, below: list[int] | None, axis: int) -> 
     return found[0] if len(found) == 1 else None
 
 
+def same_axes(term: LossTerm) -> bool:
+    """Do the loss's axes and those of the path's upper end belong to one tensor?
+
+    The path of NLLLoss on a log-softmax begins under the log-softmax; if the loss was passed another shape, views lie
+    between, and the class axis of the one says nothing about the other.
+    """
+    return term.argument_shapes is None or term.argument_shapes[0] == term.input_shape
+
+
+def class_count(term: LossTerm) -> int:
+    """The number of classes, from the shape passed to the loss where that differs (see `same_axes`)."""
+    passed = term.argument_shapes[0] if term.argument_shapes else []
+    if term.kind in _CATEGORICAL and not same_axes(term) and len(passed) > 1:
+        return passed[1]
+    return term.classes or 0
+
+
 def _class_axis(term: LossTerm) -> int | None:
     if term.kind in _CATEGORICAL:
-        return term.class_axis
+        return term.class_axis if same_axes(term) else None
     return 1 if term.input_shape is not None and len(term.input_shape) == 2 else None
 
 
@@ -104,12 +123,11 @@ def _class_axis(term: LossTerm) -> int | None:
 
 
 def _on_path(term: LossTerm) -> Finding | None:
-    for i, node in enumerate(term.path):
-        if node.op in {"softmax", "log_softmax"}:
-            break
-        if node.op not in RESHAPING and node.op not in _KEEPS_SHAPE | {"mul", "div", "add", "sub", "rsub"}:
-            return None
-    else:
+    end = next((i for i, n in enumerate(term.path) if n.op in {"softmax", "log_softmax"}), None)
+    if end is None:
+        return None
+    node = term.path[end]
+    if any(n.op not in RESHAPING | _KEEPS_SHAPE | {"mul", "div", "add", "sub", "rsub"} for n in term.path[:end]):
         return None
     shape, dim = node.shape, node.dim
     if shape is None or dim is None or dim >= len(shape) or shape[dim] == 1:
@@ -119,15 +137,15 @@ def _on_path(term: LossTerm) -> Finding | None:
     axis = _class_axis(term)
     if axis is None:
         return None
-    classes = axis_below(term.path, i, axis)
+    classes = axis_below(term.path, end, axis)
     if classes is None or classes == dim or classes >= len(shape) or shape[classes] == 1:
         return None
     name = "Softmax" if node.op == "softmax" else "LogSoftmax"
     return _finding(
         [
             Evidence(
-                f"The autograd graph has a {name} over axis {dim} of a tensor of shape {_times(shape)}; the classes are "
-                f"on axis {classes}."
+                f"The autograd graph has a {name} over axis {dim} of a tensor of shape {_times(shape)}; the classes "
+                f"are on axis {classes}."
             ),
             _start(shape[dim], shape[classes]),
         ],
@@ -180,7 +198,8 @@ def _written_by_hand(term: LossTerm) -> Finding | None:
     if floor is not None:
         evidence.append(
             Evidence(
-                f"With these label frequencies and {shape[0]} samples a batch the loss cannot fall below {floor:.4f} nats.",
+                f"With these label frequencies and {shape[0]} samples a batch the loss cannot fall below {floor:.4f} "
+                "nats.",
                 value=floor,
                 unit="nats",
                 source="values",
