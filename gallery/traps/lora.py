@@ -1,4 +1,4 @@
-"""LoRA: a digits network trained on clean images is adapted to inverted ones with low-rank updates, B starting at zero."""
+"""LoRA: a digits network trained on upright images is adapted to rotated ones with low-rank updates, B starting at zero."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -34,10 +34,11 @@ def epochs(model, x, y, n, lr):
 
 torch.manual_seed(0)
 X, y = load_digits(return_X_y=True)
-X, y = torch.tensor(X / 16, dtype=torch.float32), torch.tensor(y)
-model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
+X, y = torch.tensor((X - X.mean(0)) / 6, dtype=torch.float32), torch.tensor(y)
+rotated = X.view(-1, 8, 8).rot90(1, (1, 2)).flatten(1)
+model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 print("base model")
 epochs(model, X, y, 5, 3e-3)
 model[0], model[2] = LoRALinear(model[0]), LoRALinear(model[2])
-print("adapting to inverted images")
-epochs(model, 1 - X, y, 8, 5e-3)
+print("adapting to rotated images")
+epochs(model, rotated, y, 8, 3e-3)

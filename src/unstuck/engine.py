@@ -101,9 +101,15 @@ def symptom_of(trace: Trace) -> Symptom:
     term = facts.term
     floor = known_floor(trace)
     last = facts.loop.rebuilt[-1] if facts.loop.rebuilt else 0
-    judged = _judge(series.since(last + 1) if last else series, floor)
+    bad = facts.nonfinite is not None
+    judged = _judge(series.since(last + 1) if last else series, floor, bad)
     if last and judged.name in {"too-early", "at-chance", "slow"}:
-        judged = _judge(series, floor)
+        judged = _judge(series, floor, bad)
+    if judged.name == "too-early" and len(series) > 600:
+        # On a stuck run one look in a hundred meets a chance hint of improvement; two earlier looks settle it.
+        before = {(_judge(series.where(np.arange(len(series)) < share * len(series)), floor, bad)).name for share in (0.9, 0.95)}
+        if len(before) == 1 and before <= {"at-chance", "at-prior", "constant"}:
+            judged = _judge(series.where(np.arange(len(series)) < 0.95 * len(series)), floor, bad)
     classes = _classes(trace)
     symptom = Symptom(
         judged.name, judged.since_step, judged.loss, judged.chance, judged.base_rate, floor, classes, judged.skill,
@@ -126,7 +132,10 @@ def symptom_of(trace: Trace) -> Symptom:
     return symptom
 
 
-def _judge(series: Series, floor: float | None):  # noqa: ANN202
+def _judge(series: Series, floor: float | None, bad_from: bool):  # noqa: ANN202
+    if not bad_from and len(series):
+        # A loss that was not measured is NaN too; only one that was seen not to be finite counts as such.
+        series = series.where(~(np.isnan(series["loss"]) & np.isnan(series["chance"])))
     chance, base = _filled(series["chance"]), _filled(series["base"])
     return judge(
         series.steps, series["loss"], chance, base, series["predicted"],

@@ -226,6 +226,7 @@ class Found(NamedTuple):
     linear: bool  # only sums, means and constant factors between the root and the term
     weighted: bool  # a tensor of per-sample weights multiplies it
     flags: frozenset[str]
+    first_flags: frozenset[str] = frozenset()  # of the branch along which it was met first, which is the one kept
 
 
 class _Via(NamedTuple):
@@ -273,6 +274,7 @@ def find_terms(root: Node) -> list[Found]:
             # A term met again through another branch (focal loss, label smoothing) keeps its best description.
             if old is None or (_rank(term) > _rank(old)):
                 found[key] = term._replace(
+                    first_flags=term.flags,
                     flags=term.flags | (old.flags if old else frozenset()),
                     linear=term.linear and (old is None or old.linear or term.kind == old.kind == "cross-entropy"),
                 )
@@ -281,7 +283,11 @@ def find_terms(root: Node) -> list[Found]:
             continue
         if descend:
             stack.extend(_descend(node, via))
-    terms = list(found.values())
+    terms = [
+        # One logarithm alone is some other loss (ranking, GAN, Poisson): binary cross-entropy has both.
+        t._replace(kind="unknown") if t.kind == "bce" and "hand" in t.flags and not {"log(p)", "log(1-p)"} <= t.flags else t
+        for t in found.values()
+    ]
     known = [t for t in terms if t.kind not in {"unknown", "log_softmax"}]
     return known or [t for t in terms if t.kind == "unknown"]
 
@@ -295,7 +301,9 @@ def _found(kind: str, node: Node, below: Node | None, via: _Via, *, flip: bool =
     """`flip`: the quantity itself grows with the probability of the label, so a correct loss has it negated."""
     sign = -via.sign if flip else via.sign
     coefficient = None if via.coefficient is None else abs(via.coefficient)
-    return Found(kind, node, below, via.route, via.pick, sign, via.sign_node, coefficient, via.linear, via.weighted, flags)
+    if not via.linear:  # through a power, a quotient or an exponential the sign of the slope is not that of the factors
+        sign, coefficient = 1, None
+    return Found(kind, node, below, via.route, via.pick, sign, via.sign_node if via.linear else None, coefficient, via.linear, via.weighted, flags)
 
 
 def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
@@ -315,16 +323,21 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
     if op == "log_softmax":
         if via.pick_kind == "index":
             return _found("cross-entropy", node, _first(node), via, flip=True, flags=frozenset({"hand"})), False
-        if via.pick_kind == "mul":
+        if via.pick_kind in {"mul", "one-hot"}:
             return _found("soft-cross-entropy", node, _first(node), via, flip=True, flags=frozenset({"hand"})), False
         return _found("log_softmax", node, _first(node), via), False
     if op == "softmax" and (via.logs or via.pick_kind) and not via.power:
-        kind = "cross-entropy" if via.pick_kind == "index" else "soft-cross-entropy" if via.pick_kind == "mul" else "unknown"
+        kind = {"index": "cross-entropy", "mul": "soft-cross-entropy", "one-hot": "soft-cross-entropy"}.get(via.pick_kind, "unknown")
         if via.logs:
             return _found(kind, node, _first(node), via, flip=True, flags=frozenset({"hand", "log(softmax)"})), False
+        if via.linear and via.pick_kind in {"index", "one-hot"}:  # -p[y]: a likelihood without its logarithm
+            return _found("nll", node, node, via, flip=True, flags=frozenset({"hand"})), False
         return _found("unknown", node, node, via), False
-    if op == "sigmoid" and via.logs and not via.power:
-        return _found("bce", node, node, via, flip=True, flags=frozenset({"hand"})), False
+    if op in {"log", "log1p"} and not via.logs and not via.power and via.pick_kind != "index":
+        probability, complement = _probability_under_log(node)
+        if probability is not None:
+            flags = frozenset({"hand", "log(1-p)" if complement else "log(p)"})
+            return _found("bce", probability, probability, via, flip=True, flags=flags), False
     if op == "log_sigmoid":
         return _found("bce-logits", node, _first(node), via, flip=True, flags=frozenset({"hand"})), False
     if op == "logsumexp":
@@ -369,6 +382,46 @@ def _log_of_softmax(node: Node | None) -> Node | None:
     return node if node is not None and op_name(node) == "softmax" else None
 
 
+def _probability_under_log(node: Node) -> tuple[Node | None, bool]:
+    """For log(p), log(1-p), each perhaps with a small constant added or clamped: (the node of p, is it 1-p).
+
+    None where p is a softmax (categorical, not binary) or cannot be told. The sums and clamps that guard against log(0)
+    are skipped where an activation lies under them; a clamp on a raw output is p itself.
+    """
+    complement = op_name(node) == "log1p"
+    below = _first(node)
+    if complement and (below is None or op_name(below) != "neg"):
+        return None, False
+    if complement:
+        below = _first(below)
+    for _ in range(4):
+        if below is None or is_leaf(below):
+            return None, False
+        op = op_name(below)
+        rest = children(below)
+        if op == "rsub" and len(rest) == 1:
+            complement = not complement
+            below = rest[0]
+        elif op == "sub" and len(rest) == 1 and below.next_functions[0][0] is None:
+            complement = not complement
+            below = rest[0]
+        elif op == "add" and len(rest) == 1:
+            below = rest[0]
+        elif op in {"view", "squeeze", "unsqueeze", "copy", "cast"} and rest:
+            below = rest[0]
+        elif op == "clamp" and rest and op_name(rest[0]) in {"sigmoid", "rsub", "softmax", "add", "sub"}:
+            below = rest[0]
+        else:
+            break
+    if below is None or op_name(below) in {"softmax", "gather", "index", "sum", "exp", "softplus", "select", "logsumexp", "div"}:
+        return None, False
+    return below, complement
+
+
+def _is_one_hot(tensor: Any) -> bool:
+    return bool(tensor.dim() > 1 and ((tensor == 0) | (tensor == 1)).all() and (tensor.sum(-1) == 1).all())
+
+
 def _descend(node: Node, via: _Via) -> Iterator[tuple[Node, _Via]]:
     op = op_name(node)
     edges = [(i, c) for i, (c, _) in enumerate(node.next_functions) if c is not None]
@@ -401,7 +454,7 @@ def _descend(node: Node, via: _Via) -> Iterator[tuple[Node, _Via]]:
                     step = step._replace(linear=False, coefficient=None)
             case "index" | "gather":
                 if via.pick is None:
-                    step = step._replace(pick=via.route, pick_kind="index")
+                    step = step._replace(pick=via.route, pick_kind="index")  # the route to this node
             case "log":
                 step = step._replace(logs=via.logs + 1)
             case "pow":
@@ -431,12 +484,19 @@ def _multiplied(node: Node, edge: int, via: _Via, several: bool) -> _Via:
         return via._replace(coefficient=None)
     if other.numel() == 1:
         return _scaled(via, float(other), node)
-    below = shape_of(children(node)[0])
+    child = children(node)[0]
+    under, _ = skip_views(child)
+    if under is not None and op_name(under) in {"log", "log1p"} and _probability_under_log(under)[0] is not None:
+        return via._replace(pick=via.pick or via.route[:-1], pick_kind=via.pick_kind or "binary")
+    below = shape_of(child)
+    if via.pick is None and below is not None and op_name(child) in {"softmax", "log_softmax", "log"} and list(other.shape) == below:
+        kind = "one-hot" if _is_one_hot(other) else "mul"
+        return via._replace(pick=via.route[:-1], pick_kind=kind)
     if below is not None and list(other.shape) == below and len(below) > 1 and below[-1] > 1 or (
         via.pick is None and below is not None and len(below) > 1 and other.dim() == len(below)
         and int(other.shape[-1]) == below[-1] > 1
     ):
-        return via._replace(pick=via.route, pick_kind=via.pick_kind or "mul", coefficient=via.coefficient)
+        return via._replace(pick=via.route[:-1], pick_kind=via.pick_kind or "mul")
     return via._replace(weighted=True, coefficient=None)
 
 
@@ -486,6 +546,8 @@ def path_to_head(node: Node | None, describe: Describe, name_of: Callable[[Any],
             continue
         path.append(out)
         if op in HEADS:
+            if not out.frozen and _weight_edge(node, op) is None:
+                out.frozen = ["weight"]  # a layer whose weight takes no gradient
             if op == "matmul":
                 if _normalised(below):
                     out.op = "cosine_similarity"
@@ -505,6 +567,13 @@ def path_to_head(node: Node | None, describe: Describe, name_of: Callable[[Any],
             return path, "merge"
         node = rest[0] if rest else (below[0] if below else None)
     return path, "merge"
+
+
+def _weight_edge(node: Node, op: str) -> Node | None:
+    """The edge to a layer's weight; the node itself where the operation has no known place for one."""
+    place = {"Addmm": 2, "Linear": 1, "Convolution": 1, "MkldnnConvolution": 1}.get(base_name(node))
+    edges = node.next_functions
+    return node if place is None or place >= len(edges) else edges[place][0]
 
 
 def _normalised(below: list[Node]) -> bool:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from unstuck.observe import sites, torch_graph, torch_spy, torch_values
@@ -35,6 +35,7 @@ from unstuck.trace.facts import (
     Facts,
     LossTerm,
     NonFinite,
+    OpNode,
     Optimizer,
     Parameter,
     Raised,
@@ -92,7 +93,9 @@ class Recipe:
         self.name = ""
         self.exact = False  # root == this term, reduced by the mean
         self.flags: frozenset[str] = frozenset()
+        self.first_flags: frozenset[str] = frozenset()  # of the branch that `route` and `pick` follow
         self.reached: frozenset[int] = frozenset()
+        self.places: list[tuple[str, Site | None]] = []  # node names and lines in the order of the walk, when spied
         self.root = ""  # name of the graph's root node
         self.flat = False  # the path runs through an operation with derivative zero
 
@@ -127,6 +130,7 @@ class State:
         self.rebuilt_at: int | None = None
         self.sole: Recipe | None = None
         self.glance = NAN
+        self.by_hand: list[tuple[weakref.ref[Any], Any, Any]] = []  # tensor, its values, its gradient
         self.began = time.monotonic()
 
 
@@ -152,6 +156,8 @@ class Observer:
         self.by_leaf: dict[int, tuple[weakref.ref[Any], State]] = {}
         self.made: weakref.WeakKeyDictionary[Any, Site | None] = weakref.WeakKeyDictionary()
         self.optimizer_made: weakref.WeakKeyDictionary[Any, Site | None] = weakref.WeakKeyDictionary()
+        self.scaler_made: weakref.WeakKeyDictionary[Any, Site | None] = weakref.WeakKeyDictionary()
+        self.loaded: Site | None = None  # where weights were last loaded
         self.scheduler_made: weakref.WeakKeyDictionary[Any, Site | None] = weakref.WeakKeyDictionary()
         self.trains: dict[int, tuple[weakref.ref[Any], bool]] = {}
         self.roots: list[weakref.ref[Any]] = []
@@ -166,6 +172,9 @@ class Observer:
         self.spy_pushed = False
         self.spy_left = SPIED_PASSES
         self.spied_passes = 0
+        self.fresh = False  # the loss of this backward leads to tensors not seen before
+        self.looks_again = 0
+        self.failures = 0  # exceptions seen that did not end the script
         self.compiles = False
         self.current: State | None = None
         # The one training of a script whose steps are short and all alike: between the steps that are looked at, only
@@ -174,7 +183,6 @@ class Observer:
         self.looking = True
         self.restore: list[Callable[[], None]] = []
         self.suspect = 0
-        self.seen_exceptions: list[int] = []
         self.orphans: list[Raised] = []
         self.orphan_terms: list[LossTerm] = []
         self.total_steps = 0
@@ -194,9 +202,13 @@ class Observer:
         replace(torch.optim.Optimizer, "__init__", self._optimizer_init)
         replace(torch.optim.Optimizer, "zero_grad", self._zero_grad)
         replace(LRScheduler, "__init__", self._scheduler_init)
+        if "__init__" in ReduceLROnPlateau.__dict__:
+            replace(ReduceLROnPlateau, "__init__", self._scheduler_init)
+        replace(torch.nn.Module, "load_state_dict", self._load_state_dict)
         scaler = getattr(getattr(torch, "amp", None), "GradScaler", None)
         if scaler is not None:
             replace(scaler, "step", self._scaler_step)
+            replace(scaler, "__init__", self._scaler_init)
         replace(torch, "compile", self._compile)
         for handle in (
             register_optimizer_step_pre_hook(self._pre_step), register_optimizer_step_post_hook(self._post_step)
@@ -290,9 +302,13 @@ class Observer:
 
     def _grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.active and not torch.compiler.is_compiling():
-                self.guarded(self.before_grad, outputs, inputs, sites.caller(2))
-            return original(outputs, inputs, *args, **kwargs)
+            if not self.active or torch.compiler.is_compiling():
+                return original(outputs, inputs, *args, **kwargs)
+            state = self.guarded(self.before_grad, outputs, inputs, sites.caller(2))
+            out = original(outputs, inputs, *args, **kwargs)
+            if state is not None:
+                self.guarded(self.after_grad, state, inputs, out)
+            return out
 
         return grad
 
@@ -389,12 +405,29 @@ class Observer:
 
         return __init__
 
+    def _load_state_dict(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def load_state_dict(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.active and self.current is not None and self.local.depth == 0:
+                self.loaded = sites.site(sites.caller(2))
+            return original(module, *args, **kwargs)
+
+        return load_state_dict
+
+    def _scaler_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(scaler: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(scaler, *args, **kwargs)
+            if self.active:
+                self.guarded(self.scaler_made.__setitem__, scaler, sites.site(self._constructor_caller(scaler)))
+
+        return __init__
+
     def _scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             before = self.total_steps
             out = original(scaler, optimizer, *args, **kwargs)
             if self.active:
-                self.guarded(self.scaler_stepped, optimizer, self.total_steps == before, sites.caller(2))
+                place = self.scaler_made.get(scaler) or sites.site(sites.caller(2))
+                self.guarded(self.scaler_stepped, optimizer, self.total_steps == before, place)
             return out
 
         return step
@@ -496,20 +529,22 @@ class Observer:
             self._without_graph(loss, frame)
             return
         chain, anchor = torch_graph.signature(loss.grad_fn)
+        self.fresh = False
         state = self._state_of(loss, anchor, frame)
         if state is None:
             return
         self.current = state
         loop = state.facts.loop
         if state.pending and not state.steps and not loop.skipped_steps:
-            self._row(state)  # nobody calls a step: one row for each backward
+            # nobody calls a step: one row for each backward
+            self._row(state, NAN, self._measure_by_hand(state) if state.by_hand else NAN)
         loop.backwards += 1
         state.pending += 1
         loop.forwards, loop.dropped_forwards = self.forwards, self.dropped
         if loop.backward_site is None:
             loop.backward_site = sites.site(frame)
         recipe = state.recipes.get(chain)
-        if recipe is None or is_deep(loop.backwards) or (self.spy_pushed and self.spy_left > 0):
+        if recipe is None or is_deep(loop.backwards) or (self.spy_pushed and self.spy_left > 0) or self.fresh:
             recipe = self._examine(state, loss, chain, frame)
         if recipe.flat:
             loop.without_graph += 1
@@ -521,10 +556,12 @@ class Observer:
 
     def after_backward(self) -> None:
         state = self.current
-        self.seen_exceptions.clear()
         if self.spy_left > 0 and self.spy.ops:
             self.spy_left -= 1
             self.spied_passes += 1
+            if state is not None:
+                state.facts.loop.watched_passes = self.spied_passes
+                state.facts.loop.watched_failures = self.failures
         elif self.spy_left > 0:
             self._push_spy()
         self.spy.clear()
@@ -537,6 +574,9 @@ class Observer:
             state.left_gradient = self._any_gradient(state)
         if loop.functional or not state.steps:
             self._hand_updates(state)
+            if is_sampled(loop.backwards) and not self.local.in_step:
+                tensors = [p for ref, _ in state.parameters.values() if (p := ref()) is not None]
+                self._remember_by_hand(state, [(p, p.grad) for p in tensors])
 
     def _any_gradient(self, state: State) -> bool:
         checked = 0
@@ -550,25 +590,28 @@ class Observer:
                     break
         return False
 
-    def before_grad(self, outputs: Any, inputs: Any, frame: Any) -> None:
+    def after_grad(self, state: State, inputs: Any, gradients: Any) -> None:
+        self.after_backward()
+        if is_sampled(state.facts.loop.backwards):
+            tensors = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+            self._remember_by_hand(state, list(zip(tensors, gradients)))
+
+    def before_grad(self, outputs: Any, inputs: Any, frame: Any) -> State | None:
         """torch.autograd.grad: a training step only when it asks for (nearly) all leaves that the loss reaches."""
         if torch._C._functorch.maybe_current_level() is not None if hasattr(torch._C, "_functorch") else False:
-            return
+            return None
         loss = outputs[0] if isinstance(outputs, (tuple, list)) and outputs else outputs
         if not isinstance(loss, torch.Tensor) or loss.grad_fn is None or loss.numel() != 1:
-            return
+            return None
         wanted = [t for t in (inputs if isinstance(inputs, (tuple, list)) else [inputs]) if isinstance(t, torch.Tensor)]
         leaves = [t for t in wanted if t.is_leaf]
         if not leaves:
-            return
+            return None
         _, reached, _ = torch_graph.walk(loss.grad_fn)
         if len({id(t) for t in leaves} & {id(t) for t in reached}) * 2 < len(reached):
-            return
+            return None
         self.before_backward(loss, frame)
-        state = self.current
-        if state is not None:
-            state.facts.loop.functional = True
-            self.after_backward()
+        return self.current
 
     # ------------------------------------------------------------------ which training is it?
 
@@ -592,10 +635,14 @@ class Observer:
         if not own:
             self._without_graph(loss, frame)
             return None
+        self.fresh = True
         for leaf in own:
             entry = self.by_leaf.get(id(leaf))
             if entry is not None and entry[0]() is leaf:
                 self._register(entry[1], own)
+                if entry[1].facts.loop.backwards >= SPIED_PASSES and self.looks_again < 8:
+                    self.looks_again += 1
+                    self.spy_left = max(self.spy_left, 1)  # layers were exchanged: see one pass closely
                 return entry[1]
         return self._new_state(own)
 
@@ -720,6 +767,8 @@ class Observer:
         names = self._names()
         recipe = state.recipes.get(chain) or Recipe()
         first = recipe.term is None
+        if self.spy_pushed and self.spy.ops:
+            recipe.places = [(n.name(), None if torch_graph.is_leaf(n) else self._describe(n)[0]) for n in order[:3000]]
         recipe.reached = reached
         recipe.root = chain[0]
         state.recipes[chain] = recipe
@@ -792,8 +841,8 @@ class Observer:
             )
             if term.path_end == "hidden":
                 term.hidden = term.path[-1].op if term.path else "hidden"
-            self._axes(term, item)
-            self._broadcasts(term, item)
+            self._axes(term, item, call)
+            self._broadcasts(term, item, loss)
             for step in term.path:
                 if step.op == "relu":
                     self._zero_columns(item, step)
@@ -815,7 +864,7 @@ class Observer:
         if node is not None and torch_graph.op_name(node) == "relu":
             step.zero_columns = torch_graph.zero_columns(node)
 
-    def _axes(self, term: LossTerm, item: torch_graph.Found) -> None:
+    def _axes(self, term: LossTerm, item: torch_graph.Found, call: torch_spy.LossCall | None) -> None:
         shape = term.input_shape
         if not shape:
             return
@@ -829,32 +878,47 @@ class Observer:
                     term.class_axis = len(shape) - 1
             term.classes = shape[term.class_axis]
             term.feature_axis, term.scrambled = torch_graph.feature_axis(term.path, term.class_axis)
-            if "fused" in item.flags and term.path is not None:
-                self._own_axis(term, item)
+            if item.flags & {"fused", "log(softmax)"} and "hand" not in item.flags:
+                self._own_axis(term, item, call)
         else:
             term.class_axis = len(shape) - 1 if len(shape) > 1 else None
             term.classes = shape[-1] if len(shape) > 1 else 1
 
-    def _own_axis(self, term: LossTerm, item: torch_graph.Found) -> None:
-        """NLLLoss on a log_softmax of the user's own: its axis may be wrong. It then is the first node of the path."""
-        node, _ = torch_graph.skip_views(next(iter(torch_graph.children(item.node)), None))
-        if node is None or torch_graph.op_name(node) != "log_softmax":
+    def _own_axis(self, term: LossTerm, item: torch_graph.Found, call: torch_spy.LossCall | None) -> None:
+        """NLLLoss on a normaliser of the user's own: over the right axis, it is cross-entropy along that axis; over a
+        wrong one, the normaliser becomes the first node of the path, with the axis it took."""
+        first = next(iter(torch_graph.children(item.node)), None)
+        node, _ = torch_graph.skip_views(first)
+        if node is not None and torch_graph.op_name(node) == "log":
+            node = torch_graph._log_of_softmax(first)
+        if node is None or torch_graph.op_name(node) not in {"log_softmax", "softmax"}:
             return
         shape = torch_graph.shape_of(node) or []
-        axis = torch_graph._axis(node._saved_dim, len(shape))
-        if term.class_axis is None or axis == term.class_axis or not shape:
+        if not shape or term.class_axis is None:
             return
-        outside = next(iter(torch_graph.children(item.node)), None)
-        if outside is not node:
-            return  # views between them: (T,B,V) layouts take the softmax over the last axis and flatten
-        from unstuck.trace.facts import OpNode
+        internal = call is not None and call.name == "cross_entropy" or (call is None and "2" in item.node.name()[:9])
+        if internal and torch_graph.op_name(node) == "log_softmax":
+            return  # torch's own log_softmax inside F.cross_entropy; its views are torch's, too
+        axis = torch_graph._axis(node._saved_dim, len(shape))
+        units, _ = torch_graph.feature_axis(term.path, axis)
+        views = first is not node and torch_graph.op_name(node) == "log_softmax"
+        if not views and axis != term.class_axis:
+            wrong, right = True, term.class_axis
+        else:
+            wrong, right = (units is not None and units != axis), (units if units is not None else axis)
+        term.class_axis = right
+        term.classes = shape[right]
+        if wrong:
+            place, module, made, _, library = self._describe(node)
+            term.path.insert(0, OpNode(torch_graph.op_name(node), node.name(), shape, dim=axis, site=place, module=module,
+                                       made=made if library else None))  # fmt: skip
+            term.feature_axis, term.scrambled = right, False
+        else:
+            term.feature_axis, term.scrambled = torch_graph.feature_axis(term.path, right)
 
-        place, module, made, _, library = self._describe(node)
-        term.path.insert(0, OpNode("log_softmax", node.name(), shape, dim=axis, site=place, module=module,
-                                   made=made if library else None))  # fmt: skip
-
-    def _broadcasts(self, term: LossTerm, item: torch_graph.Found) -> None:
-        numbers = [item.node._sequence_nr()] + ([item.below._sequence_nr()] if item.below is not None else [])
+    def _broadcasts(self, term: LossTerm, item: torch_graph.Found, loss: Any) -> None:
+        pick = torch_graph.follow(loss.grad_fn, item.pick) if item.pick is not None else None
+        numbers = [n._sequence_nr() for n in (item.node, item.below, pick) if n is not None and not torch_graph.is_leaf(n)]
         for outer in self.spy.broadcasts:
             if any(outer.first <= n < outer.last for n in numbers):
                 term.broadcast, term.argument_shapes = outer.site, outer.shapes
@@ -907,7 +971,7 @@ class Observer:
             if recipe.labels not in state.labels:
                 state.labels.append(recipe.labels)
         recipe.term, recipe.route, recipe.pick, recipe.name = term, item.route, item.pick, item.node.name()
-        recipe.flags = item.flags
+        recipe.flags, recipe.first_flags = item.flags, item.first_flags
         recipe.exact = (
             len([t for t in terms if t.kind != "unknown"]) == 1 and item.linear and item.coefficient is not None
             and not item.weighted and abs(item.coefficient - 1) < 1e-6 and "again" not in item.flags
@@ -934,6 +998,11 @@ class Observer:
             if p is not None and (isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or not tensors):
                 tensors.setdefault(key, p)
         facts = state.facts
+        if self.roots and self.fresh and any(ref() is not None for ref, _ in state.parameters.values()):
+            # The model is at hand, so what is dead now was replaced.
+            for key in [k for k, (ref, _) in state.parameters.items() if ref() is None]:
+                facts.parameters.remove(state.parameters.pop(key)[1])
+                state.checksums.pop(key, None)
         for key, p in tensors.items():
             entry2 = state.parameters.get(key)
             if entry2 is None or entry2[0]() is not p:
@@ -954,6 +1023,12 @@ class Observer:
                     record.name = names[key]
             if key in reached or (hidden and p.requires_grad):
                 record.reached = True
+        if self.roots:
+            for optimizer in list(self.optimizer_made):
+                if id(optimizer) not in state.optimizers and any(
+                    id(p) in tensors for g in getattr(optimizer, "param_groups", ()) for p in g["params"]
+                ):
+                    self._optimizer_record(state, optimizer)
         held = {id(p) for ref, _ in state.optimizers.values() if (o := ref()) is not None for g in o.param_groups for p in g["params"]}
         for key, (ref, record) in state.parameters.items():
             p = ref()
@@ -978,6 +1053,31 @@ class Observer:
                 record.changed = True
                 loop.functional = True
                 return
+
+    def _remember_by_hand(self, state: State, pairs: list[tuple[Any, Any]]) -> None:
+        """After a backward without an optimizer: weights and gradients, to compare with the weights at the next one."""
+        pairs = [(p, g) for p, g in pairs if g is not None and not g.is_sparse][:64]
+        if pairs and sum(p.numel() for p, _ in pairs) <= 2_000_000:
+            state.by_hand = [(weakref.ref(p), p.detach().clone(), g.detach().clone()) for p, g in pairs]
+
+    def _measure_by_hand(self, state: State) -> float:
+        """The first-order decrease of an update made by hand; counts whether it went up the gradient."""
+        remembered, state.by_hand = state.by_hand, []
+        predicted, moved = 0.0, False
+        for ref, before, g in remembered:
+            p = ref()
+            if p is None or p.shape != before.shape:
+                return NAN
+            delta = p.detach() - before
+            moved = moved or bool((delta != 0).any())
+            predicted -= float((g.double() * delta.double()).sum())
+        loop = state.facts.loop
+        if not moved or not math.isfinite(predicted):
+            return NAN
+        loop.functional = True
+        loop.ascent_checked += 1
+        loop.ascent += predicted < 0
+        return predicted
 
     def _check_zeroing(self, state: State, recipe: Recipe) -> None:
         """Before a backward: does .grad still hold the gradient of a batch that was stepped on?
@@ -1018,6 +1118,7 @@ class Observer:
         keys = [k for k in state.checksums if (e := state.parameters.get(k)) and e[0]() is not None]
         if keys and all(checksum(state.parameters[k][0]()) == state.checksums[k] for k in keys[:8]):
             loop.resets += 1
+            loop.reset_site = loop.reset_site or self.loaded
         elif q.numel() >= 256:
             now = q.detach().flatten().double()
             then = before.flatten().double()
@@ -1026,6 +1127,7 @@ class Observer:
             # Independent draws of n numbers correlate with standard deviation 1/sqrt(n); the same weights stay near 1.
             if abs(r) < 5 / math.sqrt(q.numel()):
                 loop.resets += 1
+                loop.reset_site = loop.reset_site or self.loaded
 
     # ------------------------------------------------------------------ the numbers of one call
 
@@ -1052,13 +1154,33 @@ class Observer:
 
     def _level(self, term: LossTerm, labels: torch_values.Labels, recipe: Recipe, node: Any, loss: Any, total: float | None) -> torch_values.Level:
         kind = term.kind
+        if kind == "nll" and "hand" in recipe.flags:
+            # minus the probability of the label: -1/K at the uniform guess
+            labels.stats.calls += 1
+            return torch_values.Level(float(loss.detach()), -1.0 / term.classes if term.classes else NAN, NAN, NAN)
+        if kind == "bce" and "hand" in recipe.flags:
+            pick = torch_graph.follow(loss.grad_fn, recipe.pick) if recipe.pick is not None else None
+            t = _other_operand(pick) if pick is not None else None
+            p = getattr(node, "_saved_result", None)
+            if t is None or p is None:
+                return torch_values.UNKNOWN
+            if "log(1-p)" in recipe.first_flags:
+                t = 1 - t
+            if t.shape != p.shape:
+                return torch_values.UNKNOWN
+            return labels.binary(p, t, None, logits=False)
         if kind in {"cross-entropy", "nll"}:
             if "fused" in recipe.flags or kind == "nll" or node.name().startswith("NllLoss"):
                 y = node._saved_target
                 if term.target_shape is None:
                     term.target_shape = list(y.shape)
                 labels.stats.kind = labels.stats.kind or "index"
-                return labels.index(node._saved_self, y, total)
+                level = labels.index(node._saved_self, y, total)
+                if kind == "nll" and not term.values.log_probabilities and term.values.calls:
+                    # No log-probabilities: ln K is not its level. Probabilities start at -1/K; logits have no level.
+                    simplex = term.values.simplex_rows == term.values.calls and term.classes
+                    return level._replace(chance=-1.0 / term.classes if simplex and term.classes else NAN, base=NAN)
+                return level
             log_probs, y = self._by_hand(recipe, node, loss)
             if y is not None and log_probs is not None and y.dim() <= log_probs.dim():
                 labels.stats.kind = labels.stats.kind or "index"
@@ -1135,7 +1257,11 @@ class Observer:
             x = call.arguments["input"]
             if call.name == "nll_loss" and term.kind == "cross-entropy":
                 x = None
-        if x is None and term.kind not in {"cross-entropy", "soft-cross-entropy", "kl"}:
+        if x is None and term.kind in {"nll", "bce"} and "hand" in recipe.flags:
+            x = getattr(node, "_saved_result", None)
+            if x is None and self.last_output is not None and (out := self.last_output()) is not None:
+                x = out if term.input_shape is None or list(out.shape) == term.input_shape else None
+        elif x is None and term.kind not in {"cross-entropy", "soft-cross-entropy", "kl"}:
             x = getattr(node, "_saved_self", None)
         if x is None and term.kind in {"cross-entropy", "soft-cross-entropy"}:
             below, _ = torch_graph.skip_views(self._under(recipe, node))
@@ -1198,6 +1324,12 @@ class Observer:
     def _first_bad_node(self, loss: Any) -> tuple[str, Site | None]:
         """The deepest graph node whose saved operand shows the step from finite to non-finite."""
         order, _, _ = torch_graph.walk(loss.grad_fn)
+        # The lines were noted in the first passes; the same graph has its nodes in the same order.
+        chain, _ = torch_graph.signature(loss.grad_fn)
+        recipe = self.current.recipes.get(chain) if self.current is not None else None
+        places: dict[Any, Site | None] = {}
+        if recipe is not None and [n for n, _ in recipe.places] == [n.name() for n in order[:3000]]:
+            places = {node: place for node, (_, place) in zip(order, recipe.places)}
         order.sort(key=lambda n: n._sequence_nr() if not torch_graph.is_leaf(n) else -1)
         for node in order:
             if torch_graph.is_leaf(node):
@@ -1207,7 +1339,7 @@ class Observer:
             if op in {"log", "sqrt", "div", "pow", "exp", "reciprocal", "log_sigmoid", "acos", "asin", "log1p", "log2"} and isinstance(x, torch.Tensor):
                 if not bool(torch.isfinite(x).all()):
                     continue
-                place = self._describe(node)[0]
+                place = places.get(node)
                 with torch.no_grad():
                     if op == "log" and bool((x <= 0).any()):
                         n = int((x <= 0).sum())
@@ -1225,7 +1357,7 @@ class Observer:
             elif op == "div":
                 other = getattr(node, "_saved_other", None)
                 if isinstance(other, torch.Tensor) and bool((other == 0).any()):
-                    return "division by 0", self._describe(node)[0]
+                    return "division by 0", places.get(node)
         return "", None
 
     # ------------------------------------------------------------------ the optimizer
@@ -1235,10 +1367,13 @@ class Observer:
             if self.looking:
                 self.guarded(self.before_step, optimizer, args, kwargs)
             self.local.in_step += 1
+            if not _has_closure(args, kwargs):
+                self.spy.on = False  # what the optimizer does to the weights is no part of the forward pass
 
     def _post_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if self.active:
             self.local.in_step = max(0, self.local.in_step - 1)
+            self.spy.on = self.spy_pushed
             if self.looking or not self._glanced(optimizer):
                 self.guarded(self.after_step, optimizer, args, kwargs)
             if self.limit and self.total_steps >= self.limit:
@@ -1292,8 +1427,8 @@ class Observer:
         self.current = state
         loop = state.facts.loop
         record = self._optimizer_record(state, optimizer)
-        closure = len(args) > 1 and callable(args[1]) or callable(kwargs.get("closure"))
-        lr = max((float(g.get("lr", NAN)) for g in optimizer.param_groups), default=NAN)
+        closure = _has_closure(args, kwargs)
+        lr = max((_number(g.get("lr")) for g in optimizer.param_groups), default=NAN)
         record.lr_first = lr if record.lr_first is None else record.lr_first
         record.lr_largest = lr if record.lr_largest is None else max(record.lr_largest, lr)
         record.lr_last = lr
@@ -1384,7 +1519,7 @@ class Observer:
         now = time.monotonic()
         seconds, state.began = (now - state.began) / READ_ALL, now
         plain = (
-            len(self.states) == 1 and len(state.optimizers) == 1 and len(state.recipes) == 1 and not loop.functional
+            len(self.states) == 1 and sum(o.steps > 0 for o in state.facts.optimizers) == 1 and len(state.recipes) == 1 and not loop.functional
             and not loop.skipped_steps and loop.backwards == loop.steps and not loop.stale and not loop.rebuilt_total
         )  # fmt: skip
         state.sole = next(iter(state.recipes.values())) if plain else None
@@ -1471,8 +1606,8 @@ class Observer:
         if len(state.optimizers) > 1 and state.facts.loop.steps < 200:
             mine = {id(p) for g in optimizer.param_groups for p in g["params"]}
             others = {
-                id(p) for ref, _ in state.optimizers.values() if (o := ref()) is not None and o is not optimizer
-                for g in o.param_groups for p in g["params"]
+                id(p) for ref, record in state.optimizers.values()
+                if record.steps and (o := ref()) is not None and o is not optimizer for g in o.param_groups for p in g["params"]
             }  # fmt: skip
             reach = state.pending_reached
             if reach & mine and reach & others - mine:
@@ -1488,13 +1623,13 @@ class Observer:
         if state.pending and loop.zero_site is None:
             loop.zero_site = sites.site(frame)  # between a backward and its step
 
-    def scaler_stepped(self, optimizer: Any, skipped: bool, frame: Any) -> None:
+    def scaler_stepped(self, optimizer: Any, skipped: bool, place: Site | None) -> None:
         state = self._state_of_optimizer(optimizer)
         if state is None:
             return
         loop = state.facts.loop
         if loop.scaler_site is None:
-            loop.scaler_site = sites.site(frame)
+            loop.scaler_site = place
         if skipped:
             loop.skipped_steps += 1
             loop.skip_run += 1
@@ -1561,28 +1696,46 @@ class Observer:
     # ------------------------------------------------------------------ exceptions
 
     def raised(self, error: BaseException, phase: str) -> None:
-        if id(error) in self.seen_exceptions or isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+        if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)) or not self._first_sight(error):
             return
-        self.seen_exceptions.append(id(error))
-        del self.seen_exceptions[:-16]
         inner, _ = sites.raised_at(error.__traceback__)
         self._note_exception(error, phase, inner)
         self._post_mortem(error)
 
+    def _first_sight(self, error: BaseException) -> bool:
+        """An exception passes several of our wrappers on its way up; ids are recycled, so it carries a mark."""
+        try:
+            if getattr(error, "_unstuck_seen", False):
+                return False
+            error._unstuck_seen = True  # type: ignore[attr-defined]
+        except AttributeError:
+            pass
+        return True
+
     def function_raised(self, error: BaseException, func: Any, args: Any, kwargs: Any) -> None:
         """A torch function raised under the spy. A loss call's arguments are the best witness of what is wrong."""
-        if func in torch_spy._LOSSES and isinstance(error, Exception):
-            name = func.__name__
-            place = sites.site(sites.caller(2))
-            self.seen_exceptions.append(id(error))
-            self._note_exception(error, "loss", place)
+        if not isinstance(error, Exception):
+            return
+        place = sites.site(sites.caller(2))
+        if place is None or not self._first_sight(error):
+            return
+        name = getattr(func, "__name__", "")
+        loss = func in torch_spy._LOSSES
+        if self.local.depth == 0 and name not in {"backward", "__getattr__", "__get__"}:
+            self._note_exception(error, "loss" if loss else "script", place)
+        if loss:
+            if self.local.depth:
+                self._note_exception(error, "loss", place)
             term = self._term_from_arguments(name, torch_spy.named_arguments(name, args, kwargs or {}), place)
             self._attach_term(term)
 
     def _note_exception(self, error: BaseException, phase: str, place: Site | None, fatal: bool = False) -> Raised:
         target = self.current.facts.exceptions if self.current is not None else self.orphans
         text = str(error).strip().split("\n", 1)[0][:300]
-        known = next((r for r in target if r.type == type(error).__name__ and r.site == place), None)
+        known = next((r for r in (*target, *self.orphans) if r.type == type(error).__name__ and r.site == place), None)
+        self.failures += 1
+        if self.failures in {3, 6, 12, 24} and self.spied_passes < 24:
+            self.spy_left = max(self.spy_left, 8)  # exceptions are being caught: see how many passes end that way
         if known is not None:
             known.count += 1
             known.fatal = known.fatal or fatal
@@ -1617,7 +1770,7 @@ class Observer:
                 known = Raised(type(error).__name__, text, phase, inner, True)
                 target.append(known)
             self.run.exceptions.append(known)
-            if id(error) not in self.seen_exceptions:
+            if self._first_sight(error):
                 self._post_mortem(error)
 
     def _post_mortem(self, error: BaseException) -> None:
@@ -1728,7 +1881,7 @@ class Observer:
                         state.facts.breaks = [Break(b.reason, b.site, b.function, b.on_path) for b in self.spy.breaks]
                     state.facts.loop.freezes = list(self.spy.freezes)
                 state = self.states[0]
-                state.facts.exceptions.extend(self.orphans)
+                state.facts.exceptions.extend(o for o in self.orphans if o not in state.facts.exceptions)
                 state.facts.terms.extend(t for t in self.orphan_terms if t not in state.facts.terms)
                 self.orphans, self.orphan_terms = [], []
             for state in self.states:
@@ -1753,6 +1906,18 @@ class Observer:
                     site=state.facts.loop.step_site,
                 )  # fmt: skip
                 return
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    return (len(args) > 1 and callable(args[1])) or callable(kwargs.get("closure"))
+
+
+def _number(value: Any) -> float:
+    """A learning rate may be a tensor, or None where the optimizer finds its own."""
+    try:
+        return NAN if value is None else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return NAN
 
 
 def hyper_text(optimizer: Any) -> str:
@@ -1802,7 +1967,8 @@ def _same_term(a: LossTerm, b: LossTerm) -> bool:
         return False
     head_a = a.path[-1].parameters if a.path else []
     head_b = b.path[-1].parameters if b.path else []
-    return head_a == head_b or not head_a or not head_b or any(n.startswith("tensor ") for n in (*head_a, *head_b))
+    unnamed = any(n.startswith("tensor ") for n in (*head_a, *head_b))
+    return head_a == head_b or not head_a or not head_b or unnamed
 
 
 def _update_term(old: LossTerm, new: LossTerm) -> None:
@@ -1813,6 +1979,16 @@ def _update_term(old: LossTerm, new: LossTerm) -> None:
     if new.label_smoothing:
         old.label_smoothing = new.label_smoothing
     old.reduction = old.reduction or new.reduction
+    if any(n.site for n in new.path) or [n.frozen for n in old.path] != [n.frozen for n in new.path]:
+        # Seen closely (again): layers may have been exchanged or frozen since.
+        zeros = {n.raw: n.zero_columns for n in old.path if n.zero_columns is not None}
+        places = {n.raw: (n.site, n.made, n.module) for n in old.path}
+        old.path = new.path
+        for n in old.path:
+            n.zero_columns = n.zero_columns if n.zero_columns is not None else zeros.get(n.raw)
+            if n.site is None and n.raw in places:
+                n.site, n.made, n.module = places[n.raw]
+        return
     for a, b in zip(old.path, new.path):
         a.site, a.made, a.module = a.site or b.site, a.made or b.made, a.module or b.module
         a.frozen = a.frozen or b.frozen

@@ -195,6 +195,8 @@ class Loop(msgspec.Struct):
     step_site: Site | None = None
     zero_site: Site | None = None
     zero_calls: int = 0
+    watched_passes: int = 0  # backward calls while exceptions of every torch function were watched
+    watched_failures: int = 0  # exceptions that the script caught meanwhile
     stale_checked: int = 0  # backward calls, after a step, at which .grad was looked at
     stale: int = 0  # of those, .grad still held the gradient of a batch that had been stepped on
     grad_checked: int = 0  # steps at which gradients were looked at

@@ -57,7 +57,7 @@ def binary(*between: OpNode, kind: str = "bce-logits", batch: int = 64, **change
         "kind": kind, "raw": "BinaryCrossEntropyWithLogitsBackward0", "input_shape": [batch, 1],
         "target_shape": [batch, 1], "classes": 1, "labels": labels, "ignore_index": None, "class_axis": 1,
     }  # fmt: skip
-    term = cross_entropy(*between, classes=2, batch=batch, **(base | changes))
+    term = cross_entropy(*between, batch=batch, **(base | changes))
     term.path[-1] = linear(units=1, batch=batch)
     return term
 
