@@ -482,7 +482,7 @@ def _multiplied(node: Node, edge: int, via: _Via, several: bool) -> _Via:
     other = getattr(node, "_saved_other" if edge == 0 else "_saved_self", None)
     if other is None:
         return via._replace(coefficient=None)
-    if other.numel() == 1:
+    if not hasattr(other, "numel") or other.numel() == 1:
         return _scaled(via, float(other), node)
     child = children(node)[0]
     under, _ = skip_views(child)

@@ -79,6 +79,7 @@ class Local(threading.local):
 
     depth = 0
     in_step = 0
+    in_backward = 0
     busy = False
 
 
@@ -127,6 +128,7 @@ class State:
         self.reference: tuple[weakref.ref[Any], Any] | None = None
         self.reached_by: dict[tuple[str, ...], frozenset[int]] = {}
         self.pending_reached: set[int] = set()
+        self.stepped: set[int] = set()  # optimizers that stepped since the last backward
         self.rebuilt_at: int | None = None
         self.sole: Recipe | None = None
         self.glance = NAN
@@ -282,7 +284,7 @@ class Observer:
 
     def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.active or torch.compiler.is_compiling():
+            if not self.active or self.local.in_backward or torch.compiler.is_compiling():
                 return original(tensors, *args, **kwargs)
             state = self.current
             short = self.short
@@ -290,11 +292,14 @@ class Observer:
                 return original(tensors, *args, **kwargs)
             known = state is not None and state.facts.loop.backwards > 2
             self.guarded(self.before_backward, tensors, None if known else sites.caller(2))
+            self.local.in_backward += 1  # a checkpoint runs modules again: those are no forward passes
             try:
                 out = original(tensors, *args, **kwargs)
             except BaseException as error:
                 self.guarded(self.raised, error, "backward")
                 raise
+            finally:
+                self.local.in_backward -= 1
             self.guarded(self.after_backward)
             return out
 
@@ -346,7 +351,7 @@ class Observer:
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
             if local.depth and not spy.on:
                 return original(module, *args, **kwargs)
-            if not self.active or torch.compiler.is_compiling():
+            if not self.active or local.in_backward or torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
             root = local.depth == 0 and self._is_model(module)
             if root and self.short is not None and not self.forward_open:
@@ -548,6 +553,7 @@ class Observer:
             recipe = self._examine(state, loss, chain, frame)
         if recipe.flat:
             loop.without_graph += 1
+        self._adversarial(state)
         state.pending_reached |= recipe.reached
         self._check_zeroing(state, recipe)
         self._check_outside(state, anchor)
@@ -1075,6 +1081,7 @@ class Observer:
         if not moved or not math.isfinite(predicted):
             return NAN
         loop.functional = True
+        loop.step_site = loop.step_site or (self.spy.updates[-1] if self.spy.updates else None)
         loop.ascent_checked += 1
         loop.ascent += predicted < 0
         return predicted
@@ -1195,7 +1202,7 @@ class Observer:
                 log_probs = log_probs.detach().log()
             if q is None or log_probs is None or q.shape != log_probs.shape or term.class_axis is None:
                 return torch_values.Level(total if total is not None else NAN, NAN, NAN, NAN)
-            if term.class_axis != 1:
+            if term.class_axis != 1 and log_probs.dim() > 1:
                 log_probs = log_probs.detach().movedim(term.class_axis, 1)
                 q = q.detach().movedim(term.class_axis, 1)
             if term.target_shape is None:
@@ -1462,7 +1469,7 @@ class Observer:
                 loop.grad_lost += 1
             return
         if not math.isfinite(norm) and state.facts.nonfinite is None:
-            bad = next(p for p in with_grad if not bool(torch.isfinite(p.grad).all()))
+            bad = next((p for p in with_grad if not bool(torch.isfinite(p.grad).all())), with_grad[0])
             entry = state.parameters.get(id(bad))
             name = entry[1].name if entry is not None else f"tensor {list(bad.shape)}"
             state.facts.nonfinite = NonFinite("gradient", name, state.rows, "of a finite loss", site=loop.backward_site)
@@ -1499,7 +1506,7 @@ class Observer:
         anchor = state.stale_probe[0][0] if state.stale_probe else None
         if anchor is not None:
             state.anchor_version = (weakref.ref(anchor), anchor._version)
-        self._adversarial(state, optimizer)
+        state.stepped.add(id(optimizer))
         self._row(state, record.lr_last if record.lr_last is not None else NAN, predicted, norm, ratio)
         if loop.steps >= READ_ALL and loop.steps % READ_ALL == 0:
             self._may_shorten(state)
@@ -1601,18 +1608,23 @@ class Observer:
             kept = last is not None and last[1].strangers == last[1].tensors > 0
             state.facts.loop.optimizer_kept = state.facts.loop.optimizer_kept or kept
 
-    def _adversarial(self, state: State, optimizer: Any) -> None:
-        """A backward sent gradients into tensors of another optimizer that does not step on them: two players."""
-        if len(state.optimizers) > 1 and state.facts.loop.steps < 200:
-            mine = {id(p) for g in optimizer.param_groups for p in g["params"]}
-            others = {
-                id(p) for ref, record in state.optimizers.values()
-                if record.steps and (o := ref()) is not None and o is not optimizer for g in o.param_groups for p in g["params"]
-            }  # fmt: skip
-            reach = state.pending_reached
-            if reach & mine and reach & others - mine:
-                state.facts.loop.adversarial += 1
-        state.pending_reached = set()
+    def _adversarial(self, state: State) -> None:
+        """Between the last backward calls and this one: did gradients go into tensors of an optimizer that did not
+        step on them, while another one stepped? Then two players share a loss."""
+        stepped, state.stepped = state.stepped, set()
+        if not stepped:
+            return
+        reach, state.pending_reached = state.pending_reached, set()
+        if len(state.optimizers) < 2 or state.facts.loop.steps > 400:
+            return
+        mine, others = set(), set()
+        for ref, record in state.optimizers.values():
+            optimizer = ref()
+            if optimizer is not None and record.steps:
+                held = {id(p) for g in optimizer.param_groups for p in g["params"]}
+                (mine if id(optimizer) in stepped else others).update(held)
+        if reach & mine and reach & others - mine:
+            state.facts.loop.adversarial += 1
 
     def zeroing(self, frame: Any) -> None:
         state = self.current

@@ -55,6 +55,7 @@ _ELEMENTWISE = {
     "sub", "rsub", "__sub__", "__rsub__", "add", "__add__", "mul", "__mul__", "__rmul__", "div", "__truediv__",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "where", "dist", "subtract", "multiply",
 }  # fmt: skip
+_WRITES = {"add_", "sub_", "__iadd__", "__isub__", "copy_", "subtract_"}
 MAX_RECORDS = 20_000
 
 
@@ -143,6 +144,7 @@ class Spy(TorchFunctionMode):
         self.broadcasts: list[OuterBroadcast] = []
         self.breaks: list[Break] = []
         self.freezes: list[Site] = []
+        self.updates: list[Site] = []  # lines that wrote to a leaf tensor in place, under no_grad
         self.tainted: dict[int, tuple[weakref.ref[Any], Break]] = {}
         self.sizes: dict[tuple[int, ...], int] = {}
 
@@ -202,6 +204,10 @@ class Spy(TorchFunctionMode):
             if attribute == "data" and len(args) > 1:
                 self._flow(args[1:], args[0])
             return
+        if name in _WRITES and args and isinstance(args[0], torch.Tensor) and args[0].is_leaf and args[0].requires_grad:
+            place = sites.site(sites.caller(2))
+            if place is not None and place not in self.updates and len(self.updates) < 20:
+                self.updates.append(place)
         if len(self.ops) >= MAX_RECORDS:
             return
         frame = None

@@ -64,9 +64,6 @@ def test_two_axes_only():
     assert check((16, 5), (16,), units=0) is None
 
 
-def test_axes_of_another_tensor_are_not_read():
-    assert check((32, 12, 45), (32, 12), units=2, argument_shapes=[[32, 45, 12], [32, 12]]) is None
-
 
 def test_a_view_that_scrambles():
     path = [view((480, 5)), head((16, 5, 30), "conv")]

@@ -54,10 +54,3 @@ def test_one_class_where_the_call_raised_is_for_the_labels_rule():
 def test_one_dimensional_outputs_are_one_sample():
     term = synthetic.cross_entropy(classes=1, input_shape=[64], class_axis=0)
     assert rule.check(synthetic.training(term)) is None
-
-
-def test_axes_of_another_tensor_are_not_read():
-    term = synthetic.cross_entropy(
-        classes=1, input_shape=[30, 1, 5], class_axis=1, argument_shapes=[[30, 5], [30]]
-    )
-    assert rule.check(synthetic.training(term)) is None

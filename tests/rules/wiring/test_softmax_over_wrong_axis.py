@@ -70,10 +70,6 @@ def test_axis_of_length_one_is_another_rule():
     assert check(node("softmax", (1, 5), dim=0), kind="nll") is None
 
 
-def test_axes_of_another_tensor_are_not_read():
-    shapes = [[16, 5, 30], [16, 30]]
-    assert check(node("softmax", (16, 30, 5), dim=2), input_shape=[16, 30, 5], argument_shapes=shapes) is None
-
 
 def test_squeezed_batch():
     between = [node("softmax", (64,), dim=0), node("squeeze", (64,))]

@@ -40,6 +40,9 @@ FEWEST = 5
 
 def check(trace: Trace) -> Finding | None:
     facts, loop = trace.facts, trace.facts.loop
+    watched = _watched(trace)
+    if watched is not None:
+        return watched
     if loop.dropped_forwards < FEWEST or 2 * loop.dropped_forwards <= loop.forwards:
         return None
     caught = [e for e in facts.exceptions if not e.fatal and e.phase != "script"]
@@ -66,6 +69,35 @@ def check(trace: Trace) -> Finding | None:
                 f"{worst.type}: {worst.message}",
                 value=float(worst.count), unit="times", source="exception",
             ),
+        ],
+        locations=sites(worst.site, worst.caught),
+        fix=Fix(f"Repair what the exception says ({worst.type}), and do not catch it without counting."),
+    )  # fmt: skip
+
+
+def _watched(trace: Trace) -> Finding | None:
+    """The exception comes before the model is called: more of the watched passes failed than reached backward."""
+    loop = trace.facts.loop
+    if loop.watched_failures < FEWEST or loop.watched_failures <= loop.watched_passes:
+        return None
+    caught = [e for e in trace.facts.exceptions if not e.fatal and e.count > 1]
+    if not caught:
+        return None
+    worst = max(caught, key=lambda e: e.count)
+    total = loop.watched_failures + loop.watched_passes
+    return Finding(
+        CODE,
+        "steps-swallowed",
+        "certain",
+        f"Most steps end in an exception that the script catches: {worst.type}.",
+        bearing="hinders",
+        evidence=[
+            Evidence(
+                f"Of the first {total} passes that were watched, {loop.watched_failures} ended in an exception that the "
+                f"script caught, {loop.watched_passes} reached backward.",
+                value=loop.watched_failures / total, unit="share", source="exception",
+            ),
+            Evidence(f"{worst.type}: {worst.message}", value=float(worst.count), unit="times", source="exception"),
         ],
         locations=sites(worst.site, worst.caught),
         fix=Fix(f"Repair what the exception says ({worst.type}), and do not catch it without counting."),

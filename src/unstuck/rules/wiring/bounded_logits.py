@@ -36,7 +36,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import RESHAPING, sites
-from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below, class_count, same_axes
+from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below
 from unstuck.theory import floors
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
@@ -53,7 +53,7 @@ ENOUGH = 16
 def check(trace: Trace) -> Finding | None:
     for term in trace.facts.terms:
         binary = term.kind == "bce-logits"
-        classes = class_count(term)
+        classes = term.classes or 0
         if not binary and (term.kind not in {"cross-entropy", "soft-cross-entropy"} or classes < 2):
             continue
         found = bounding_op(term, binary)
@@ -139,7 +139,7 @@ def bounding_op(term: LossTerm, binary: bool) -> tuple[OpNode, float, bool] | No
             if binary and node.op != "tanh":
                 return None
             if node.op == "softmax":
-                if scale == 1 or term.class_axis is None or not same_axes(term):
+                if scale == 1 or term.class_axis is None:
                     return None
                 if axis_below(term.path, i, term.class_axis) != node.dim:
                     return None

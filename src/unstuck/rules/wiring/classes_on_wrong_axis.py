@@ -31,7 +31,6 @@ import math
 
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import RESHAPING, sites
-from unstuck.rules.wiring.softmax_over_wrong_axis import same_axes
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode, Raised
 from unstuck.trace.trace import Trace
@@ -62,8 +61,6 @@ def check(trace: Trace) -> Finding | None:
                 ),
             ]
             return _finding(term, evidence, blocks=True)
-        if not same_axes(term):
-            continue
         if _elsewhere(term):
             axis, own = term.feature_axis or 0, term.class_axis or 0
             evidence = [

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade
 from unstuck.rules.paths import RESHAPING, next_op, sites
-from unstuck.rules.wiring.softmax_over_wrong_axis import class_count
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LabelStats, LossTerm, Raised
 from unstuck.trace.trace import Trace
@@ -120,7 +119,7 @@ def _wrong_form(facts: Facts, term: LossTerm) -> Finding | None:
 
 def _too_few(facts: Facts, term: LossTerm) -> Finding | None:
     """More different labels than outputs."""
-    labels, classes = term.labels, class_count(term)
+    labels, classes = term.labels, term.classes or 0
     if term.kind not in _CATEGORICAL or labels.kind != "index" or not classes or labels.highest is None:
         return None
     # A categorical loss of [N] outputs is one sample of N classes to torch: not this question.

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import RESHAPING, sites
-from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below, same_axes
+from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
 from unstuck.trace.trace import Trace
@@ -38,7 +38,7 @@ NEEDS = ("terms", "path")
 
 def check(trace: Trace) -> Finding | None:
     for term in trace.facts.terms:
-        if term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.class_axis is None or not same_axes(term):
+        if term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.class_axis is None:
             continue
         node = _second(term)
         if node is None:

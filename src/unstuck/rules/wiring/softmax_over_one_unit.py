@@ -29,7 +29,6 @@ from __future__ import annotations
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import sites
 from unstuck.rules.wiring.sigmoid_twice import one_unit
-from unstuck.rules.wiring.softmax_over_wrong_axis import class_count
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
 from unstuck.trace.trace import Trace
@@ -83,7 +82,7 @@ def _one_class(trace: Trace, term: LossTerm) -> bool:
     """Where the loss call raised, the labels say what is wrong (W108)."""
     if term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.class_axis is None:
         return False
-    if class_count(term) != 1:
+    if (term.classes or 0) != 1:
         return False
     shape = term.input_shape
     if shape is None or len(shape) < 2 or term.class_axis >= len(shape) or shape[term.class_axis] != 1:

@@ -96,26 +96,9 @@ def _through_view(out: list[int] | None, below: list[int] | None, axis: int) -> 
     return found[0] if len(found) == 1 else None
 
 
-def same_axes(term: LossTerm) -> bool:
-    """Do the loss's axes and those of the path's upper end belong to one tensor?
-
-    The path of NLLLoss on a log-softmax begins under the log-softmax; if the loss was passed another shape, views lie
-    between, and the class axis of the one says nothing about the other.
-    """
-    return term.argument_shapes is None or term.argument_shapes[0] == term.input_shape
-
-
-def class_count(term: LossTerm) -> int:
-    """The number of classes, from the shape passed to the loss where that differs (see `same_axes`)."""
-    passed = term.argument_shapes[0] if term.argument_shapes else []
-    if term.kind in _CATEGORICAL and not same_axes(term) and len(passed) > 1:
-        return passed[1]
-    return term.classes or 0
-
-
 def _class_axis(term: LossTerm) -> int | None:
     if term.kind in _CATEGORICAL:
-        return term.class_axis if same_axes(term) else None
+        return term.class_axis
     return 1 if term.input_shape is not None and len(term.input_shape) == 2 else None
 
 
