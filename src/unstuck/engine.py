@@ -118,6 +118,8 @@ def symptom_of(trace: Trace) -> Symptom:
     )  # fmt: skip
     recent = series.measured("accuracy")[-64:]
     symptom.accuracy = float(recent.mean()) if len(recent) else None
+    if term is not None and sum(term.labels.counts) > 0 and term.labels.kind in {"index", "binary", "one-hot"}:
+        symptom.constant_answer = max(term.labels.counts) / sum(term.labels.counts)
     if term is not None and sum(term.labels.seen) > 0:
         labels = term.labels
         symptom.recall = [h / n if n else None for h, n in zip(labels.hits, labels.seen)]
@@ -218,6 +220,8 @@ def role(finding: Finding, symptom: Symptom) -> Role:
             # Within a twentieth of the way from chance down to the fault's own floor: the fault is what ends the descent.
             if symptom.loss - finding.floor <= 0.05 * (symptom.chance - finding.floor) and finding.floor > 0.02 * symptom.chance:
                 return "cause"
+        if symptom.constant_answer is not None and symptom.accuracy is not None and symptom.accuracy <= symptom.constant_answer:
+            return "cause"  # the loss falls, yet the predictions are no better than one constant answer: it is the wrong loss
         return "latent"
     if finding.grade == "possible":
         return "latent"

@@ -93,6 +93,7 @@ class Symptom(msgspec.Struct):
     skill: float | None = None
     skill_interval: list[float] | None = None
     accuracy: float | None = None
+    constant_answer: float | None = None  # accuracy of always answering the most frequent label
     recall: list[float | None] | None = None
     predicted_share: list[float] | None = None
     loss_kind: str = ""

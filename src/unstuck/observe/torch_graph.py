@@ -288,6 +288,9 @@ def find_terms(root: Node) -> list[Found]:
         t._replace(kind="unknown") if t.kind == "bce" and "hand" in t.flags and not {"log(p)", "log(1-p)"} <= t.flags else t
         for t in found.values()
     ]
+    # The smoothing branch of a cross-entropy meets the same log-softmax again.
+    inside = {skip_views(_first(t.node))[0] for t in terms if "fused" in t.flags}
+    terms = [t for t in terms if t.node not in inside]
     known = [t for t in terms if t.kind not in {"unknown", "log_softmax"}]
     return known or [t for t in terms if t.kind == "unknown"]
 
@@ -730,35 +733,65 @@ def _resized(axis: list[tuple[int, str]], size: int) -> list[tuple[int, str]]:
 
 
 def _regroup(atoms: list[tuple[int, str]], shape: list[int]) -> Axes | None:
-    """Distribute atoms over a new shape in memory order. A cut inside an atom splits it; a cut that does not divide
-    the numbers evenly makes a mixed axis, tagged with both names."""
+    """Distribute atoms over a new shape in memory order.
+
+    A cut inside an atom that divides it splits it. Where sizes do not divide, the axes and atoms up to the next common
+    boundary form one block, and each of its axes gets the names of the atoms that change along it.
+    """
     rest = [a for a in atoms if a[0] != 1]
+    sizes = list(shape)
     out: Axes = []
-    for size in shape:
+    while sizes:
+        need = sizes.pop(0)
         group: list[tuple[int, str]] = []
-        need = size
         while need > 1:
             if not rest:
                 return None
             have, tag = rest.pop(0)
-            if have <= need and need % have == 0:
+            if need % have == 0:
                 group.append((have, tag))
                 need //= have
-            elif have > need and have % need == 0:
+            elif have % need == 0:
                 group.append((need, tag))
                 rest.insert(0, (have // need, tag))
                 need = 1
             else:
-                # No common boundary: the rest of the tensor is one scrambled block.
-                tags = {tag, *(t for _, t in rest)}
-                rest.clear()
-                mixed = [(2, t) for t in sorted(tags)]
-                out.append([*group, *mixed])
-                remaining = len(shape) - len(out)
-                out.extend([list(mixed) for _ in range(remaining)])
-                return out
-        out.append(group or [(1, "one")])
+                pieces, axes = [*group, (have, tag)], [_size(group) * need]
+                block, need = _size(pieces), axes[0]
+                while block != need:
+                    if block < need and rest:
+                        pieces.append(rest.pop(0))
+                        block *= pieces[-1][0]
+                    elif sizes:
+                        axes.append(sizes.pop(0))
+                        need *= axes[-1]
+                    else:
+                        return None
+                out.extend(_mixed(pieces, axes))
+                break
+        else:
+            out.append(group or [(1, "one")])
     return out if not rest else None
+
+
+def _mixed(pieces: list[tuple[int, str]], axes: list[int]) -> Axes:
+    """Which atoms change along the axes of a block that holds the same numbers under two shapes.
+
+    An atom of size n and stride s is (f // s) mod n at flat position f; along an axis of size c and stride t it stays
+    the same exactly when t is a multiple of its period s n, or when the whole axis lies within one step of it, c t | s.
+    """
+    out: Axes = []
+    for j, size in enumerate(axes):
+        stride = 1
+        for later in axes[j + 1 :]:
+            stride *= later
+        tags = []
+        for i, (length, tag) in enumerate(pieces):
+            step = _size(pieces[i + 1 :])
+            if stride % (step * length) and step % (size * stride):
+                tags.append((2, tag))
+        out.append(tags or [(2, "none")])
+    return out
 
 
 def options(term: LossTerm, node: Node) -> None:

@@ -53,6 +53,8 @@ def _has_cause(training: Training) -> bool:
 def _training(training: Training, paint: _Paint, short: bool) -> list[str]:
     symptom = training.symptom
     headline = _HEADLINES.get(symptom.name, symptom.name.upper())
+    if symptom.name == "too-early" and symptom.chance and symptom.skill is not None and abs(symptom.skill) < 0.02 * symptom.chance:
+        headline = "AT CHANCE SO FAR"
     bad = symptom.stuck or training.cause is not None
     lines = ["", "  " + paint.bold(headline, "red" if bad else "green" if symptom.name == "learning" else "yellow")]
     level = _level(symptom)
@@ -134,7 +136,7 @@ def _footer(diagnosis: Diagnosis) -> list[str]:
     elif diagnosis.worst.symptom.name == "no-training":
         lines.append("  Next: run the script that trains, with its arguments: unstuck run train.py ...")
     if diagnosis.trace:
-        lines.append(f"  {'Again:' if name is not None else 'Next: '} unstuck diagnose {diagnosis.trace}")
+        lines.append(f"  {'Again:' if lines else 'Next:'} unstuck diagnose {diagnosis.trace}")
     return lines
 
 
