@@ -83,7 +83,8 @@ def observe(case: Case) -> Result:
         began = time.monotonic()
         try:
             process = subprocess.run(
-                [sys.executable, "-m", "unstuck", "run", "--quiet", "-o", str(report), "--trace", f"{scratch}/trace", str(case.path)],
+                [sys.executable, "-m", "unstuck", "run", "--quiet", "-o", str(report),
+                 "--trace", f"{scratch}/trace", str(case.path)],
                 cwd=scratch, env=environment, capture_output=True, text=True, timeout=120,
             )  # fmt: skip
             trouble = process.stderr.strip().rsplit("\n", 1)[-1] if not report.exists() else ""
@@ -131,7 +132,9 @@ def main() -> int:
     print(f"healthy and traps: {sum(not r.right for r in healthy)} false causes in {len(healthy)} scripts")
     print(f"own errors: {sum(bool(r.trouble) for r in results)} scripts")
     if options.json:
-        options.json.write_text(json.dumps([{**r._asdict(), "case": r.case.name, "expected": r.case.code} for r in results], indent=1))
+        options.json.write_text(
+            json.dumps([{**r._asdict(), "case": r.case.name, "expected": r.case.code} for r in results], indent=1)
+        )
     return 1 if wrong else 0
 
 
@@ -140,7 +143,9 @@ def _line(r: Result) -> str:
     place = "" if r.line_right is None else "" if r.line_right else f"  line {r.case.line} expected, {r.lines} given"
     trouble = f"  [{r.trouble}]" if r.trouble else ""
     expected = r.case.code or "none"
-    return f"{mark:5} {r.case.name:66} {expected:5} -> {r.first:5} {r.role:11} {r.symptom:12} {r.seconds:5.1f}s{place}{trouble}"
+    return (
+        f"{mark:5} {r.case.name:66} {expected:5} -> {r.first:5} {r.role:11} {r.symptom:12} {r.seconds:5.1f}s{place}{trouble}"
+    )
 
 
 def _matrix(results: list[Result]) -> None:

@@ -107,7 +107,9 @@ def symptom_of(trace: Trace) -> Symptom:
         judged = _judge(series, floor, bad)
     if judged.name == "too-early" and len(series) > 600:
         # On a stuck run one look in a hundred meets a chance hint of improvement; two earlier looks settle it.
-        before = {(_judge(series.where(np.arange(len(series)) < share * len(series)), floor, bad)).name for share in (0.9, 0.95)}
+        before = {
+            (_judge(series.where(np.arange(len(series)) < share * len(series)), floor, bad)).name for share in (0.9, 0.95)
+        }
         if len(before) == 1 and before <= {"at-chance", "at-prior", "constant"}:
             judged = _judge(series.where(np.arange(len(series)) < 0.95 * len(series)), floor, bad)
     classes = _classes(trace)
@@ -125,8 +127,10 @@ def symptom_of(trace: Trace) -> Symptom:
         symptom.recall = [h / n if n else None for h, n in zip(labels.hits, labels.seen)]
         total = sum(labels.predicted)
         symptom.predicted_share = [p / total for p in labels.predicted] if total else None
-    if facts.nonfinite is not None and symptom.name in {"too-early", "constant", "plateau", "at-chance", "at-prior"} and (
-        facts.nonfinite.what == "parameter"
+    if (
+        facts.nonfinite is not None
+        and symptom.name in {"too-early", "constant", "plateau", "at-chance", "at-prior"}
+        and (facts.nonfinite.what == "parameter")
     ):
         symptom.name, symptom.reason = "non-finite", "weights are NaN or infinite although the loss does not show it"
     if facts.loop.unjudged and symptom.name != "non-finite":
@@ -134,7 +138,7 @@ def symptom_of(trace: Trace) -> Symptom:
     return symptom
 
 
-def _judge(series: Series, floor: float | None, bad_from: bool):  # noqa: ANN202
+def _judge(series: Series, floor: float | None, bad_from: bool):
     if not bad_from and len(series):
         # A loss that was not measured is NaN too; only one that was seen not to be finite counts as such.
         series = series.where(~(np.isnan(series["loss"]) & np.isnan(series["chance"])))
@@ -173,7 +177,7 @@ def known_floor(trace: Trace) -> float | None:
     term = trace.facts.term
     if term is None or term.kind != "cross-entropy" or not term.classes or term.classes < 2 or not term.label_smoothing:
         return None
-    return float(floors.label_smoothing(term.label_smoothing, term.classes))
+    return float(floors.label_smoothing(term.classes, term.label_smoothing))
 
 
 def _steps(trace: Trace) -> int:
@@ -218,10 +222,19 @@ def role(finding: Finding, symptom: Symptom) -> Role:
     if symptom.name == "learning":
         if finding.floor is not None and symptom.loss is not None and symptom.chance:
             # Within a twentieth of the way from chance down to the fault's own floor: the fault is what ends the descent.
-            if symptom.loss - finding.floor <= 0.05 * (symptom.chance - finding.floor) and finding.floor > 0.02 * symptom.chance:
+            if (
+                symptom.loss - finding.floor <= 0.05 * (symptom.chance - finding.floor)
+                and finding.floor > 0.02 * symptom.chance
+            ):
                 return "cause"
-        if symptom.constant_answer is not None and symptom.accuracy is not None and symptom.accuracy <= symptom.constant_answer:
-            return "cause"  # the loss falls, yet the predictions are no better than one constant answer: it is the wrong loss
+        if (
+            symptom.constant_answer is not None
+            and symptom.accuracy is not None
+            and symptom.accuracy <= symptom.constant_answer
+        ):
+            return (
+                "cause"  # the loss falls, yet the predictions are no better than one constant answer: it is the wrong loss
+            )
         return "latent"
     if finding.grade == "possible":
         return "latent"
@@ -253,7 +266,12 @@ def _in_order(trace: Trace, found: set[str], not_checked: set[str]) -> list[Excl
         if code not in found and code not in not_checked:
             said.append(Excluded(code, text))
 
-    if term is not None and term.path and term.kind in {"cross-entropy", "soft-cross-entropy"} and term.path_end == "parametric":
+    if (
+        term is not None
+        and term.path
+        and term.kind in {"cross-entropy", "soft-cross-entropy"}
+        and term.path_end == "parametric"
+    ):
         between = [n.op for n in term.path[:-1]]
         say("W101", f"between the last layer and the loss: {', '.join(between) if between else 'nothing'}")
     if term is not None and term.labels.kind == "index" and term.classes and term.labels.kept and not term.labels.outside:

@@ -9,7 +9,7 @@ from unstuck.errors import UnstuckError
 PYTHON_STYLE = {"-m", "-c"}
 
 
-def app():  # noqa: ANN201
+def app():
     """The typer application."""
     import typer
 
@@ -38,7 +38,11 @@ def app():  # noqa: ANN201
         pass
 
     cli.command(
-        context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False, "help_option_names": ["-h", "--help"]}
+        context_settings={
+            "allow_interspersed_args": False,
+            "ignore_unknown_options": False,
+            "help_option_names": ["-h", "--help"],
+        }
     )(run)
     cli.command()(diagnose)
     cli.command()(value)

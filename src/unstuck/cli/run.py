@@ -37,7 +37,9 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No report on the terminal.")] = False,
     fail_on: Annotated[
         str | None,
-        typer.Option("--fail-on", metavar="certain|likely", help="Exit 11/12 on such a cause although the script succeeded."),
+        typer.Option(
+            "--fail-on", metavar="certain|likely", help="Exit 11/12 on such a cause although the script succeeded."
+        ),
     ] = None,
 ) -> None:
     """Run a training script unchanged and say why its loss is stuck.

@@ -138,9 +138,7 @@ class Target:
         exec(self.code, main.__dict__)
 
 
-def observe(
-    target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0
-) -> Observed:
+def observe(target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0) -> Observed:
     """Run the target under observation. Never raises what the script raises: it is in the result."""
     run = Run(
         script=target.shown, arguments=list(target.arguments), directory=os.getcwd(),

@@ -300,13 +300,27 @@ def _rank(term: Found) -> int:
     return order.get(term.kind, 3)
 
 
-def _found(kind: str, node: Node, below: Node | None, via: _Via, *, flip: bool = False, flags: frozenset[str] = frozenset()) -> Found:
+def _found(
+    kind: str, node: Node, below: Node | None, via: _Via, *, flip: bool = False, flags: frozenset[str] = frozenset()
+) -> Found:
     """`flip`: the quantity itself grows with the probability of the label, so a correct loss has it negated."""
     sign = -via.sign if flip else via.sign
     coefficient = None if via.coefficient is None else abs(via.coefficient)
     if not via.linear:  # through a power, a quotient or an exponential the sign of the slope is not that of the factors
         sign, coefficient = 1, None
-    return Found(kind, node, below, via.route, via.pick, sign, via.sign_node if via.linear else None, coefficient, via.linear, via.weighted, flags)
+    return Found(
+        kind,
+        node,
+        below,
+        via.route,
+        via.pick,
+        sign,
+        via.sign_node if via.linear else None,
+        coefficient,
+        via.linear,
+        via.weighted,
+        flags,
+    )
 
 
 def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
@@ -330,7 +344,9 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
             return _found("soft-cross-entropy", node, _first(node), via, flip=True, flags=frozenset({"hand"})), False
         return _found("log_softmax", node, _first(node), via), False
     if op == "softmax" and (via.logs or via.pick_kind) and not via.power:
-        kind = {"index": "cross-entropy", "mul": "soft-cross-entropy", "one-hot": "soft-cross-entropy"}.get(via.pick_kind, "unknown")
+        kind = {"index": "cross-entropy", "mul": "soft-cross-entropy", "one-hot": "soft-cross-entropy"}.get(
+            via.pick_kind, "unknown"
+        )
         if via.logs:
             return _found(kind, node, _first(node), via, flip=True, flags=frozenset({"hand", "log(softmax)"})), False
         if via.linear and via.pick_kind in {"index", "one-hot"}:  # -p[y]: a likelihood without its logarithm
@@ -343,18 +359,57 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
             return _found("bce", probability, probability, via, flip=True, flags=flags), False
     if op == "log_sigmoid":
         return _found("bce-logits", node, _first(node), via, flip=True, flags=frozenset({"hand"})), False
+    if op == "sub" and not via.logs and not via.power:
+        pair = [_skip_squeezes(c)[0] for c in children(node)]
+        names = [op_name(c) if c is not None else "" for c in pair]
+        if len(pair) == 2 and "logsumexp" in names and {"index", "gather"} & set(names):
+            total, picked = pair if names[0] == "logsumexp" else pair[::-1]
+            if _first(total) is _first(picked):  # log sum exp z - z[y]
+                flags = frozenset({"logsumexp", "hand"})
+                return _found(
+                    "cross-entropy",
+                    total,
+                    _first(total),
+                    _through(node, total, via),
+                    flip=names[1] == "logsumexp",
+                    flags=flags,
+                ), False
     if op == "logsumexp":
-        return _found("cross-entropy" if not via.logs else "unknown", node, _first(node), via, flags=frozenset({"logsumexp", "hand"})), False
+        return _found("unknown", node, node, via), False
     if op == "sub" and via.power:
         inputs = [c for c, _ in node.next_functions]
         if sum(c is None for c in inputs) == 1:
             below = next(c for c in inputs if c is not None)
-            return _found("mse" if via.power == "square" else "l1", node, below, via._replace(sign=abs(via.sign) or 1), flags=frozenset({"hand"})), False
+            return _found(
+                "mse" if via.power == "square" else "l1",
+                node,
+                below,
+                via._replace(sign=abs(via.sign) or 1),
+                flags=frozenset({"hand"}),
+            ), False
     if op in {"checkpoint", "compiled", "scripted"} or op in HEADS or op in {"batch_norm", "layer_norm"}:
         if op == "matmul" and any(parameter_under(c) is None for c in children(node)) and len(children(node)) > 1:
             pass
         return _found("unknown", node, node, via), False
     return None, True
+
+
+def _skip_squeezes(node: Node | None) -> tuple[Node | None, list[int]]:
+    """Through operations that only change the shape, down to the first other node, with the edges taken."""
+    route: list[int] = []
+    while node is not None and op_name(node) in {"view", "squeeze", "unsqueeze"}:
+        route.append(_first_edge(node))
+        node = _first(node)
+    return node, route
+
+
+def _through(node: Node, target: Node, via: _Via) -> _Via:
+    """The state at `target`, which lies under views of one of the node's operands."""
+    for edge, (child, _) in enumerate(node.next_functions):
+        found, views = _skip_squeezes(child) if child is not None else (None, [])
+        if found is target:
+            return via._replace(route=(*via.route, edge, *views))
+    return via
 
 
 def _first(node: Node) -> Node | None:
@@ -364,7 +419,19 @@ def _first(node: Node) -> Node | None:
 def skip_views(node: Node | None) -> tuple[Node | None, list[int]]:
     """Through views, casts and copies down to the first other node."""
     route = []
-    while node is not None and op_name(node) in {"view", "transpose", "permute", "squeeze", "unsqueeze", "copy", "cast", "slice", "select", "index", "expand"}:
+    while node is not None and op_name(node) in {
+        "view",
+        "transpose",
+        "permute",
+        "squeeze",
+        "unsqueeze",
+        "copy",
+        "cast",
+        "slice",
+        "select",
+        "index",
+        "expand",
+    }:
         route.append(_first_edge(node))
         node = _first(node)
     return node, route
@@ -402,21 +469,28 @@ def _probability_under_log(node: Node) -> tuple[Node | None, bool]:
             return None, False
         op = op_name(below)
         rest = children(below)
-        if op == "rsub" and len(rest) == 1:
+        if (op == "rsub" and len(rest) == 1) or (op == "sub" and len(rest) == 1 and below.next_functions[0][0] is None):
             complement = not complement
             below = rest[0]
-        elif op == "sub" and len(rest) == 1 and below.next_functions[0][0] is None:
-            complement = not complement
-            below = rest[0]
-        elif op == "add" and len(rest) == 1:
-            below = rest[0]
-        elif op in {"view", "squeeze", "unsqueeze", "copy", "cast"} and rest:
-            below = rest[0]
-        elif op == "clamp" and rest and op_name(rest[0]) in {"sigmoid", "rsub", "softmax", "add", "sub"}:
+        elif (
+            (op == "add" and len(rest) == 1)
+            or (op in {"view", "squeeze", "unsqueeze", "copy", "cast"} and rest)
+            or (op == "clamp" and rest and op_name(rest[0]) in {"sigmoid", "rsub", "softmax", "add", "sub"})
+        ):
             below = rest[0]
         else:
             break
-    if below is None or op_name(below) in {"softmax", "gather", "index", "sum", "exp", "softplus", "select", "logsumexp", "div"}:
+    if below is None or op_name(below) in {
+        "softmax",
+        "gather",
+        "index",
+        "sum",
+        "exp",
+        "softplus",
+        "select",
+        "logsumexp",
+        "div",
+    }:
         return None, False
     return below, complement
 
@@ -465,7 +539,9 @@ def _descend(node: Node, via: _Via) -> Iterator[tuple[Node, _Via]]:
                 step = step._replace(power="square" if exponent == 2 else "power", linear=False)
             case "abs":
                 step = step._replace(power="abs", linear=False)
-            case "exp" | "sqrt" | "reciprocal" | "where" | "maximum" | "minimum" | "max" | "min" | "sigmoid" | "tanh" | "relu":
+            case (
+                "exp" | "sqrt" | "reciprocal" | "where" | "maximum" | "minimum" | "max" | "min" | "sigmoid" | "tanh" | "relu"
+            ):
                 step = step._replace(linear=False)
             case _:
                 pass
@@ -489,14 +565,27 @@ def _multiplied(node: Node, edge: int, via: _Via, several: bool) -> _Via:
         return _scaled(via, float(other), node)
     child = children(node)[0]
     under, _ = skip_views(child)
+    # The minus sign may sit in the targets: -t * log p. Factors of both signs leave no sign to speak of.
+    if bool((other <= 0).all()):
+        via = via._replace(sign=-via.sign, sign_node=node)
+    elif not bool((other >= 0).all()):
+        via = via._replace(linear=False)
     if under is not None and op_name(under) in {"log", "log1p"} and _probability_under_log(under)[0] is not None:
         return via._replace(pick=via.pick or via.route[:-1], pick_kind=via.pick_kind or "binary")
     below = shape_of(child)
-    if via.pick is None and below is not None and op_name(child) in {"softmax", "log_softmax", "log"} and list(other.shape) == below:
+    if (
+        via.pick is None
+        and below is not None
+        and op_name(child) in {"softmax", "log_softmax", "log"}
+        and list(other.shape) == below
+    ):
         kind = "one-hot" if _is_one_hot(other) else "mul"
         return via._replace(pick=via.route[:-1], pick_kind=kind)
-    if below is not None and list(other.shape) == below and len(below) > 1 and below[-1] > 1 or (
-        via.pick is None and below is not None and len(below) > 1 and other.dim() == len(below)
+    if (below is not None and list(other.shape) == below and len(below) > 1 and below[-1] > 1) or (
+        via.pick is None
+        and below is not None
+        and len(below) > 1
+        and other.dim() == len(below)
         and int(other.shape[-1]) == below[-1] > 1
     ):
         return via._replace(pick=via.route[:-1], pick_kind=via.pick_kind or "mul")

@@ -289,7 +289,11 @@ class Observer:
             state = self.current
             short = self.short
             if short is not None and not is_looked_at(short.facts.loop.backwards + 1) and self._glance(short, tensors):
-                return original(tensors, *args, **kwargs)
+                self.local.in_backward += 1
+                try:
+                    return original(tensors, *args, **kwargs)
+                finally:
+                    self.local.in_backward -= 1
             known = state is not None and state.facts.loop.backwards > 2
             self.guarded(self.before_backward, tensors, None if known else sites.caller(2))
             self.local.in_backward += 1  # a checkpoint runs modules again: those are no forward passes
@@ -320,7 +324,7 @@ class Observer:
     def _module_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
         made = self.made
 
-        def __init__(module: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        def __init__(module: Any, *args: Any, **kwargs: Any) -> None:
             original(module, *args, **kwargs)
             if self.active:
                 try:
@@ -348,7 +352,7 @@ class Observer:
     def _module_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         local, spy = self.local, self.spy
 
-        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
             if local.depth and not spy.on:
                 return original(module, *args, **kwargs)
             if not self.active or local.in_backward or torch.compiler.is_compiling():
@@ -395,7 +399,7 @@ class Observer:
         return zero_grad
 
     def _optimizer_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
             if self.active:
                 self.guarded(self.optimizer_made.__setitem__, optimizer, sites.site(self._constructor_caller(optimizer)))
             original(optimizer, *args, **kwargs)
@@ -403,7 +407,7 @@ class Observer:
         return __init__
 
     def _scheduler_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(scheduler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        def __init__(scheduler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
             if self.active:
                 self.guarded(self.scheduler_made.__setitem__, optimizer, sites.site(self._constructor_caller(scheduler)))
             original(scheduler, optimizer, *args, **kwargs)
@@ -419,7 +423,7 @@ class Observer:
         return load_state_dict
 
     def _scaler_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(scaler: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        def __init__(scaler: Any, *args: Any, **kwargs: Any) -> None:
             original(scaler, *args, **kwargs)
             if self.active:
                 self.guarded(self.scaler_made.__setitem__, scaler, sites.site(self._constructor_caller(scaler)))
@@ -487,9 +491,7 @@ class Observer:
         self.forwards += 1
         self.forward_open = bool(module.training)
         self.last_root = weakref.ref(module)
-        self.last_inputs = [
-            weakref.ref(a) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)
-        ]
+        self.last_inputs = [weakref.ref(a) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
         if len(self.roots) < 32:
             self.roots.append(self.last_root)
 
@@ -589,6 +591,8 @@ class Observer:
         for ref, _ in state.parameters.values():
             p = ref()
             if p is not None and p.grad is not None:
+                if p.grad.is_sparse:
+                    return True
                 if bool((p.grad != 0).any()) or not bool(torch.isfinite(p.grad).all()):
                     return True
                 checked += 1
@@ -653,7 +657,9 @@ class Observer:
         return self._new_state(own)
 
     def _held(self, tensor: Any) -> bool:
-        return any(tensor is p for o in list(self.optimizer_made) for g in getattr(o, "param_groups", ()) for p in g["params"])
+        return any(
+            tensor is p for o in list(self.optimizer_made) for g in getattr(o, "param_groups", ()) for p in g["params"]
+        )
 
     def _called_model(self) -> Any:
         for ref in reversed(self.roots):
@@ -902,7 +908,7 @@ class Observer:
         shape = torch_graph.shape_of(node) or []
         if not shape or term.class_axis is None:
             return
-        internal = call is not None and call.name == "cross_entropy" or (call is None and "2" in item.node.name()[:9])
+        internal = (call is not None and call.name == "cross_entropy") or (call is None and "2" in item.node.name()[:9])
         if internal and torch_graph.op_name(node) == "log_softmax":
             return  # torch's own log_softmax inside F.cross_entropy; its views are torch's, too
         axis = torch_graph._axis(node._saved_dim, len(shape))
@@ -947,9 +953,7 @@ class Observer:
             term.argument_shapes = [list(x.shape), list(y.shape)]
             term.target_shape = list(y.shape)
 
-    def _merge_terms(
-        self, state: State, recipe: Recipe, terms: list[LossTerm], found: list[torch_graph.Found]
-    ) -> None:
+    def _merge_terms(self, state: State, recipe: Recipe, terms: list[LossTerm], found: list[torch_graph.Found]) -> None:
         """Keep terms that were known (their counts go on), add new ones, choose the judged one."""
         known = state.facts.terms
         chosen: tuple[int, LossTerm] | None = None
@@ -990,7 +994,9 @@ class Observer:
 
     # ------------------------------------------------------------------ parameters
 
-    def _parameters(self, state: State, reached: frozenset[int], names: dict[int, str], hidden: set[str] | None = None) -> None:
+    def _parameters(
+        self, state: State, reached: frozenset[int], names: dict[int, str], hidden: set[str] | None = None
+    ) -> None:
         """Update the list of tensors: those a loss reaches, those of the model called, those of its optimizers."""
         tensors: dict[int, Any] = {}
         for ref in self.roots:
@@ -1001,7 +1007,9 @@ class Observer:
         for key in reached:
             entry = self.by_leaf.get(key)
             p = entry[0]() if entry is not None else None
-            if p is not None and (isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or not tensors):
+            if p is not None and (
+                isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or not tensors
+            ):
                 tensors.setdefault(key, p)
         facts = state.facts
         if self.roots and self.fresh and any(ref() is not None for ref, _ in state.parameters.values()):
@@ -1035,14 +1043,20 @@ class Observer:
                     id(p) in tensors for g in getattr(optimizer, "param_groups", ()) for p in g["params"]
                 ):
                     self._optimizer_record(state, optimizer)
-        held = {id(p) for ref, _ in state.optimizers.values() if (o := ref()) is not None for g in o.param_groups for p in g["params"]}
+        held = {
+            id(p)
+            for ref, _ in state.optimizers.values()
+            if (o := ref()) is not None
+            for g in o.param_groups
+            for p in g["params"]
+        }
         for key, (ref, record) in state.parameters.items():
             p = ref()
             if p is None:
                 continue
             record.held = record.held or key in held
             if p.grad is not None and record.gradient != "nonzero":
-                record.gradient = "nonzero" if bool((p.grad != 0).any()) else "zero"
+                record.gradient = "nonzero" if p.grad.is_sparse or bool((p.grad != 0).any()) else "zero"
             elif p.grad is None and record.gradient == "unknown" and facts.loop.backwards > 1:
                 record.gradient = "none"
             if not record.changed and key in state.checksums and facts.loop.backwards > 1:
@@ -1140,7 +1154,7 @@ class Observer:
 
     def _read(self, state: State, recipe: Recipe, loss: Any, chain: tuple[str, ...]) -> None:
         root = float(loss.detach()) if loss.numel() == 1 else NAN
-        if not math.isfinite(root) and state.facts.nonfinite is None:
+        if loss.numel() == 1 and not math.isfinite(root) and state.facts.nonfinite is None:
             self._non_finite(state, loss)
         term, labels = recipe.term, recipe.labels
         if term is None or labels is None or not term.judged:
@@ -1153,13 +1167,15 @@ class Observer:
             return
         loop = state.facts.loop
         total = root if recipe.exact else None
+        if loop.backwards <= 4 or (loop.backwards % 25 == 0 and term.values.calls < 40):
+            self._look_at_input(term, recipe, node)
         level = self._level(term, labels, recipe, node, loss, total)
         if term.judged:
             state.levels.append(level)
-        if loop.backwards <= 4 or (loop.backwards % 25 == 0 and term.values.calls < 40):
-            self._look_at_input(term, recipe, node)
 
-    def _level(self, term: LossTerm, labels: torch_values.Labels, recipe: Recipe, node: Any, loss: Any, total: float | None) -> torch_values.Level:
+    def _level(
+        self, term: LossTerm, labels: torch_values.Labels, recipe: Recipe, node: Any, loss: Any, total: float | None
+    ) -> torch_values.Level:
         kind = term.kind
         if kind == "nll" and "hand" in recipe.flags:
             # minus the probability of the label: -1/K at the uniform guess
@@ -1171,6 +1187,8 @@ class Observer:
             p = getattr(node, "_saved_result", None)
             if t is None or p is None:
                 return torch_values.UNKNOWN
+            if bool((t <= 0).all()) and bool((t < 0).any()):
+                t = -t
             if "log(1-p)" in recipe.first_flags:
                 t = 1 - t
             if t.shape != p.shape:
@@ -1202,6 +1220,8 @@ class Observer:
                 log_probs = log_probs.detach().log()
             if q is None or log_probs is None or q.shape != log_probs.shape or term.class_axis is None:
                 return torch_values.Level(total if total is not None else NAN, NAN, NAN, NAN)
+            if bool((q <= 0).all()):
+                q = -q  # -t * log p: the minus sign sits in the targets
             if term.class_axis != 1 and log_probs.dim() > 1:
                 log_probs = log_probs.detach().movedim(term.class_axis, 1)
                 q = q.detach().movedim(term.class_axis, 1)
@@ -1229,7 +1249,12 @@ class Observer:
                 labels.stats.calls += 1
                 array = torch_values.numpy_of(y).astype(np.float64)
                 labels._real_targets(array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1))
-        return torch_values.Level(float(loss.detach()) if total is None and loss.numel() == 1 else (total if total is not None else NAN), NAN, NAN, NAN)
+        return torch_values.Level(
+            float(loss.detach()) if total is None and loss.numel() == 1 else (total if total is not None else NAN),
+            NAN,
+            NAN,
+            NAN,
+        )
 
     def _by_hand(self, recipe: Recipe, node: Any, loss: Any) -> tuple[Any, Any]:
         pick = torch_graph.follow(loss.grad_fn, recipe.pick) if recipe.pick is not None else None
@@ -1274,7 +1299,7 @@ class Observer:
             below, _ = torch_graph.skip_views(self._under(recipe, node))
             if below is not None and torch_graph.op_name(below) in {"softmax", "sigmoid", "tanh", "relu"}:
                 x = getattr(below, "_saved_result", None)
-            elif below is not None and not term.path_end == "parametric":
+            elif below is not None and term.path_end != "parametric":
                 x = self.last_output() if self.last_output is not None else None
                 if x is not None and (term.input_shape is None or x.numel() != math.prod(term.input_shape)):
                     x = None
@@ -1300,7 +1325,9 @@ class Observer:
             x = ref()
             if x is not None and x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 share = float((~torch.isfinite(x)).double().mean())
-                state.facts.nonfinite = NonFinite("input", f"input {i + 1} of the model", step, f"{share:.2%} of its numbers", share=share)
+                state.facts.nonfinite = NonFinite(
+                    "input", f"input {i + 1} of the model", step, f"{share:.2%} of its numbers", share=share
+                )
                 return
         self._parameters(state, frozenset(), self._names())
         for ref, record in state.parameters.values():
@@ -1343,7 +1370,19 @@ class Observer:
                 continue
             op = torch_graph.op_name(node)
             x = getattr(node, "_saved_self", None)
-            if op in {"log", "sqrt", "div", "pow", "exp", "reciprocal", "log_sigmoid", "acos", "asin", "log1p", "log2"} and isinstance(x, torch.Tensor):
+            if op in {
+                "log",
+                "sqrt",
+                "div",
+                "pow",
+                "exp",
+                "reciprocal",
+                "log_sigmoid",
+                "acos",
+                "asin",
+                "log1p",
+                "log2",
+            } and isinstance(x, torch.Tensor):
                 if not bool(torch.isfinite(x).all()):
                     continue
                 place = places.get(node)
@@ -1526,7 +1565,8 @@ class Observer:
         now = time.monotonic()
         seconds, state.began = (now - state.began) / READ_ALL, now
         plain = (
-            len(self.states) == 1 and sum(o.steps > 0 for o in state.facts.optimizers) == 1 and len(state.recipes) == 1 and not loop.functional
+            len(self.states) == 1 and sum(o.steps > 0 for o in state.facts.optimizers) == 1
+            and len(state.recipes) == 1 and not loop.functional
             and not loop.skipped_steps and loop.backwards == loop.steps and not loop.stale and not loop.rebuilt_total
         )  # fmt: skip
         state.sole = next(iter(state.recipes.values())) if plain else None
@@ -1542,7 +1582,9 @@ class Observer:
         _, tensors, before, norm, lr = probe
         loop = state.facts.loop
         delta = torch._foreach_sub([p.detach() for p in tensors], before)
-        predicted = -sum(float(torch.dot(p.grad.detach().flatten().double(), d.flatten().double())) for p, d in zip(tensors, delta))
+        predicted = -sum(
+            float(torch.dot(p.grad.detach().flatten().double(), d.flatten().double())) for p, d in zip(tensors, delta)
+        )
         moved = float(torch.stack(torch._foreach_norm(delta)).float().norm())
         size = float(torch.stack(torch._foreach_norm(before)).float().norm())
         if lr > 0 and math.isfinite(norm):
@@ -1573,7 +1615,8 @@ class Observer:
         record = Optimizer(
             type(optimizer).__name__, made=self.optimizer_made.get(optimizer),
             tensors=sum(len(g["params"]) for g in optimizer.param_groups), maximize=bool(group.get("maximize", False)),
-            weight_decay=float(group.get("weight_decay", 0) or 0), momentum=float(betas[0] or 0), hyper=hyper_text(optimizer),
+            weight_decay=float(group.get("weight_decay", 0) or 0), momentum=float(betas[0] or 0),
+            hyper=hyper_text(optimizer),
         )  # fmt: skip
         rebuilt = state.facts.loop.rebuilt_total
         same = next((o for _, o in state.optimizers.values() if o.hyper == record.hyper and o.made == record.made), None)
@@ -1672,7 +1715,9 @@ class Observer:
         if self.writer is not None:
             try:
                 self.writer.row(
-                    state.facts.id, state.rows, (loss, chance, base, accuracy, lr, predicted, norm, ratio, float(state.pending))
+                    state.facts.id,
+                    state.rows,
+                    (loss, chance, base, accuracy, lr, predicted, norm, ratio, float(state.pending)),
                 )
                 self.writer.tick()
             except OSError as error:
@@ -1869,7 +1914,9 @@ class Observer:
         stats.distinct = distinct[:33].tolist()
         stats.many_distinct = len(distinct) > 32
         if stats.kind != "index":
-            stats.kind = torch_values.target_kind(stats, torch_values.numpy_of(y).reshape(len(y), -1) if y.dim() else np.zeros((1, 1)))
+            stats.kind = torch_values.target_kind(
+                stats, torch_values.numpy_of(y).reshape(len(y), -1) if y.dim() else np.zeros((1, 1))
+            )
         elif term.classes is not None:
             wrong = array[(array < 0) | (array >= term.classes)]
             stats.outside = wrong.size
@@ -1935,7 +1982,11 @@ def _number(value: Any) -> float:
 def hyper_text(optimizer: Any) -> str:
     """The options of an optimizer as text: the same text means the same settings."""
     defaults = getattr(optimizer, "defaults", {})
-    return type(optimizer).__name__ + " " + ", ".join(f"{k}={v}" for k, v in sorted(defaults.items()) if not isinstance(v, torch.Tensor))
+    return (
+        type(optimizer).__name__
+        + " "
+        + ", ".join(f"{k}={v}" for k, v in sorted(defaults.items()) if not isinstance(v, torch.Tensor))
+    )
 
 
 def checksum(tensor: Any) -> int:

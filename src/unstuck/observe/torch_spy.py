@@ -263,7 +263,10 @@ class Spy(TorchFunctionMode):
             else:
                 reason = "other"
             self._break(reason, name, args, out)
-        elif name in {"tensor", "as_tensor", "from_numpy", "full", "scalar_tensor", "FloatTensor"} and tensors[0].numel() <= 4096:
+        elif (
+            name in {"tensor", "as_tensor", "from_numpy", "full", "scalar_tensor", "FloatTensor"}
+            and tensors[0].numel() <= 4096
+        ):
             source = next((b for b in reversed(self.breaks) if b.reason in {"item", "numpy"}), None)
             if source is not None:
                 self._mark(tensors, source)

@@ -17,7 +17,9 @@ def format_of(file: str) -> str:
     for name, known in FORMATS.items():
         if ending == known:
             return name
-    raise UsageError(f"{file}: no report format for {ending or 'a name without ending'!r}; use {' or '.join(FORMATS.values())}")
+    raise UsageError(
+        f"{file}: no report format for {ending or 'a name without ending'!r}; use {' or '.join(FORMATS.values())}"
+    )
 
 
 def render(diagnosis: Diagnosis, name: str) -> str:

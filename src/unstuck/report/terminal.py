@@ -34,7 +34,10 @@ def render(diagnosis: Diagnosis, colour: bool = False) -> str:
         lines += _wrap(f"{len(diagnosis.trainings)} trainings in this script; the worst first.", 2)
     for number, training in enumerate(diagnosis.trainings[:5], 1):
         if several:
-            lines += ["", f"  -- training {number}" + (f" ({training.name})" if training.name else "") + f", {training.steps} steps"]
+            lines += [
+                "",
+                f"  -- training {number}" + (f" ({training.name})" if training.name else "") + f", {training.steps} steps",
+            ]
         lines += _training(training, paint, short=number > 1 and not _has_cause(training))
     if len(diagnosis.trainings) > 5:
         lines += ["", f"  ... and {len(diagnosis.trainings) - 5} more, see the JSON report (-o report.json)"]
@@ -53,7 +56,12 @@ def _has_cause(training: Training) -> bool:
 def _training(training: Training, paint: _Paint, short: bool) -> list[str]:
     symptom = training.symptom
     headline = _HEADLINES.get(symptom.name, symptom.name.upper())
-    if symptom.name == "too-early" and symptom.chance and symptom.skill is not None and abs(symptom.skill) < 0.02 * symptom.chance:
+    if (
+        symptom.name == "too-early"
+        and symptom.chance
+        and symptom.skill is not None
+        and abs(symptom.skill) < 0.02 * symptom.chance
+    ):
         headline = "AT CHANCE SO FAR"
     bad = symptom.stuck or training.cause is not None
     lines = ["", "  " + paint.bold(headline, "red" if bad else "green" if symptom.name == "learning" else "yellow")]
@@ -68,7 +76,10 @@ def _training(training: Training, paint: _Paint, short: bool) -> list[str]:
     for finding in groups["cause"]:
         lines += ["", *_finding(finding, paint)]
     if not groups["cause"] and symptom.judged and symptom.stuck:
-        lines += ["", *_wrap("No structural fault was found: head, loss, gradient path and update loop are wired correctly.", 2)]
+        lines += [
+            "",
+            *_wrap("No structural fault was found: head, loss, gradient path and update loop are wired correctly.", 2),
+        ]
     for role, title in (("latent", "Also a fault, not shown to hold this training back:"),
                         ("consequence", "Follows from the cause:"), ("note", "Note:")):  # fmt: skip
         for i, finding in enumerate(groups[role]):

@@ -42,7 +42,9 @@ class Writer:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        (directory / "run.json").write_text(f'{{"format": {FORMAT}, "series": {msgspec.json.encode(SERIES_NAMES).decode()}}}\n')
+        (directory / "run.json").write_text(
+            f'{{"format": {FORMAT}, "series": {msgspec.json.encode(SERIES_NAMES).decode()}}}\n'
+        )
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         self._facts = os.open(directory / "facts.jsonl", flags, 0o644)
         self._series = os.open(directory / "series.bin", flags, 0o644)

@@ -31,7 +31,7 @@ from __future__ import annotations
 import re
 
 from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import more_classes, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LabelStats, LossTerm, Raised
 from unstuck.trace.trace import Trace
@@ -95,15 +95,7 @@ def _too_many(term: LossTerm) -> bool:
     distinct = sorted(labels.distinct)
     if term.kind in _BINARY:
         return classes == 1 and labels.kind == "integer" and (labels.many_distinct or len(distinct) > 2)
-    if labels.highest < classes:
-        return False
-    if (labels.many_distinct and classes <= 32) or len(distinct) > classes:
-        return True
-    if labels.lowest > 0:
-        return False
-    if distinct:
-        return distinct == [float(i) for i in range(len(distinct))]
-    return bool(labels.counts) and all(labels.counts)  # every output is used, and larger labels come on top
+    return more_classes(labels, classes)
 
 
 def _finding(term: LossTerm | None, text: str, error: Raised | None) -> Finding:

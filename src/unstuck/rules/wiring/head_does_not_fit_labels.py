@@ -29,7 +29,7 @@ shape.
 from __future__ import annotations
 
 from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade
-from unstuck.rules.paths import RESHAPING, next_op, sites
+from unstuck.rules.paths import RESHAPING, more_classes, next_op, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LabelStats, LossTerm, Raised
 from unstuck.trace.trace import Trace
@@ -133,17 +133,13 @@ def _too_few(facts: Facts, term: LossTerm) -> Finding | None:
     if raised is None and not labels.outside:
         return None
     seen = {float(i) for i, n in enumerate(labels.counts) if n > 0} | set(labels.distinct)
-    outside = sorted(v for v in seen if v >= classes)
-    if classes > 1:
-        # Labels 1..K are shifted, a lone label far outside is a marker: both are D201's.
-        dense = len(outside) > 1 or outside == [float(classes)]
-        if (labels.lowest >= 1 and labels.highest == classes) or len(seen) <= classes or not dense:
-            return None
+    # Labels 1..K are shifted, a lone label far outside is a marker: both are D201's.
+    if classes > 1 and not more_classes(labels, classes):
+        return None
     evidence = [
         Evidence(
-            f"The last layer has {classes} output{'s' if classes > 1 else ''}; the labels name "
-            f"{'at least ' if labels.many_distinct else ''}{max(len(seen), 2)} classes, from {labels.lowest:.0f} to "
-            f"{labels.highest:.0f}.",
+            f"The last layer has {classes} output{'s' if classes > 1 else ''}; the labels go "
+            f"from {labels.lowest:.0f} to {labels.highest:.0f}.",
             value=float(len(seen)),
             unit="classes",
             source="values",
