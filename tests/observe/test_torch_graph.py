@@ -51,6 +51,11 @@ LOSSES = {
     "index of log of softmax": (lambda: -torch.log(F.softmax(logits(), 1)[ROWS, labels()]).mean(), "cross-entropy"),
     "one-hot": (lambda: -(one_hot() * F.log_softmax(logits(), 1)).sum(1).mean(), "soft-cross-entropy"),
     "logsumexp": (lambda: (lambda z, y: (z.logsumexp(1) - z[ROWS, y]).mean())(logits(), labels()), "cross-entropy"),
+    "logits minus logsumexp": (
+        lambda: -(lambda z: z - z.logsumexp(1, keepdim=True))(logits())[ROWS, labels()].mean(),
+        "cross-entropy",
+    ),
+    "minus in the targets": (lambda: (-one_hot() * F.log_softmax(logits(), 1)).sum(1).mean(), "soft-cross-entropy"),
     "nll on logits": (lambda: F.nll_loss(logits(), labels()), "nll"),
     "nll on softmax": (lambda: F.nll_loss(F.softmax(logits(), 1), labels()), "nll"),
     "minus probability": (lambda: -(one_hot() * F.softmax(logits(), 1)).sum(1).mean(), "nll"),
@@ -88,6 +93,7 @@ def test_the_loss_is_recognised(name: str) -> None:
         lambda: (logits().sigmoid().log()).mean(),  # one logarithm only: not binary cross-entropy
         lambda: (logits().exp() - torch.rand(N, K) * logits()).mean(),  # Poisson by hand
         lambda: (F.softmax(logits(), 1) * torch.randn(N, K)).sum(1).mean(),  # expected reward
+        lambda: -torch.logsumexp(F.log_softmax(logits(), 1) + torch.randn(N, K), 1).mean(),  # mixture density
     ],
 )
 def test_what_is_no_classification_loss_is_not_taken_for_one(make) -> None:

@@ -374,6 +374,10 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
                     flip=names[1] == "logsumexp",
                     flags=flags,
                 ), False
+        if len(pair) == 2 and names[1] == "logsumexp" and _first(pair[1]) is pair[0]:  # z - log sum exp z: a log-softmax
+            kind = {"index": "cross-entropy", "mul": "soft-cross-entropy", "one-hot": "soft-cross-entropy"}.get(via.pick_kind)
+            flags = frozenset({"logsumexp", "hand"})
+            return _found(kind or "unknown", pair[1], pair[0], _through(node, pair[1], via), flip=True, flags=flags), False
     if op == "logsumexp":
         return _found("unknown", node, node, via), False
     if op == "sub" and via.power:
@@ -604,7 +608,7 @@ def follow(root: Node, route: tuple[int, ...]) -> Node | None:
 
 
 Describe = Callable[[Node], tuple[Site | None, str, Site | None, list[str], bool]]
-"""node -> (line that ran it, innermost module type, constructor of that module, frozen parameter names, is library module)"""
+"""node -> (line that ran it, innermost module type, its constructor, names of frozen parameters, is it a library module)"""
 
 
 def path_to_head(node: Node | None, describe: Describe, name_of: Callable[[Any], str]) -> tuple[list[OpNode], str]:

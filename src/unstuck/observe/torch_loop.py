@@ -838,6 +838,9 @@ class Observer:
             term.input_shape = torch_graph.shape_of(item.below) if item.below is not None else None
             torch_graph.options(term, item.node)
             number = item.node._sequence_nr()
+            if "hand" in item.flags and item.pick is not None:
+                pick = torch_graph.follow(loss.grad_fn, item.pick)
+                number = pick._sequence_nr() if pick is not None else number
             op, module_call = self.spy.place(number)
             if op is not None:
                 term.site = sites.at(op.file, op.line, op.function)
@@ -1094,6 +1097,12 @@ class Observer:
         loop = state.facts.loop
         if not moved or not math.isfinite(predicted):
             return NAN
+        # The weights were updated with these gradients; are they still there when the next ones are added?
+        loop.stale_checked += 1
+        loop.stale += any(
+            (p := ref()) is not None and p.grad is not None and bool((g != 0).any()) and torch.equal(p.grad, g)
+            for ref, _, g in remembered
+        )
         loop.functional = True
         loop.step_site = loop.step_site or (self.spy.updates[-1] if self.spy.updates else None)
         loop.ascent_checked += 1
@@ -1218,6 +1227,9 @@ class Observer:
             log_probs = getattr(node, "_saved_result", None)
             if node.name().startswith("Softmax") and log_probs is not None:
                 log_probs = log_probs.detach().log()
+            elif node.name().startswith("Logsumexp"):
+                x = node._saved_self.detach()
+                log_probs = x - x.logsumexp(-1, keepdim=True)
             if q is None or log_probs is None or q.shape != log_probs.shape or term.class_axis is None:
                 return torch_values.Level(total if total is not None else NAN, NAN, NAN, NAN)
             if bool((q <= 0).all()):
@@ -1481,6 +1493,10 @@ class Observer:
         record.lr_zero_steps += lr == 0
         record.scheduler = self.scheduler_made.get(optimizer, record.scheduler)
         if closure:
+            if is_sampled(loop.steps):
+                trained = [p for g in optimizer.param_groups for p in g["params"] if p.requires_grad]
+                if trained and sum(p.numel() for p in trained) <= PROBE_NUMBERS:
+                    self._probe = (optimizer, trained, [p.detach().clone() for p in trained], None, lr)
             return
         if not state.first_since_step or state.pending:
             loop.stale_checked += 1 if loop.steps else 0
@@ -1581,6 +1597,14 @@ class Observer:
     def _measure(self, state: State, record: Optimizer, probe: tuple[Any, ...]) -> tuple[float, float, float]:
         _, tensors, before, norm, lr = probe
         loop = state.facts.loop
+        if norm is None:  # a step with a closure: its gradients came during the step, perhaps several times
+            grads = [p.grad for p in tensors if p.grad is not None and not p.grad.is_sparse]
+            norm = float(torch.stack(torch._foreach_norm(grads)).float().norm()) if grads else 0.0
+            moved = any(not torch.equal(p.detach(), b) for p, b in zip(tensors, before))
+            if norm > 0 and lr > 0 and math.isfinite(norm):
+                loop.no_effect_checked += 1
+                loop.no_effect += not moved
+            return NAN, norm, NAN
         delta = torch._foreach_sub([p.detach() for p in tensors], before)
         predicted = -sum(
             float(torch.dot(p.grad.detach().flatten().double(), d.flatten().double())) for p, d in zip(tensors, delta)
