@@ -42,6 +42,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
 # What is fixed first where several causes stand side by side: nothing can be learned > the wrong problem is posed.
 _BEARINGS = ("blocks", "hinders", "choice", "harmless")
 _ROLES: tuple[Role, ...] = ("cause", "latent", "consequence", "note")
+_NON_NEGATIVE = {"cross-entropy", "soft-cross-entropy", "bce", "bce-logits"}
 _LOSS_NAMES = {"soft-cross-entropy": "cross-entropy (probability targets)", "bce": "binary cross-entropy",
                "bce-logits": "binary cross-entropy with logits", "nll": "negative log-likelihood"}  # fmt: skip
 
@@ -118,6 +119,13 @@ def symptom_of(trace: Trace) -> Symptom:
         list(judged.skill_interval) if judged.skill_interval is not None else None, reason=judged.reason,
         due_step=judged.due_step, loss_kind=_LOSS_NAMES.get(term.kind, term.kind) if term is not None else "",
     )  # fmt: skip
+    tail = series.measured("loss")[-50:]
+    tail = tail[np.isfinite(tail)]
+    if symptom.loss is not None and len(tail):
+        symptom.loss = float(tail.mean())  # the judgement works on capped losses; the reader wants the number they saw
+    if term is not None and symptom.loss is not None and symptom.loss < -1e-3 and term.kind in _NON_NEGATIVE:
+        symptom.name = "diverging"
+        symptom.reason = "the loss is below 0, where this loss cannot go with valid labels: it falls without bound"
     recent = series.measured("accuracy")[-64:]
     symptom.accuracy = float(recent.mean()) if len(recent) else None
     if term is not None and sum(term.labels.counts) > 0 and term.labels.kind in {"index", "binary", "one-hot"}:
@@ -219,6 +227,8 @@ def role(finding: Finding, symptom: Symptom) -> Role:
         return "note"
     if symptom.name == "not-judged":
         return "latent" if finding.bearing in {"choice", "hinders"} else "cause"
+    if finding.shown and finding.bearing != "choice":
+        return "cause"
     if symptom.name == "learning":
         if finding.floor is not None and symptom.loss is not None and symptom.chance:
             # Within a twentieth of the way from chance down to the fault's own floor: the fault is what ends the descent.

@@ -61,6 +61,7 @@ class Finding(msgspec.Struct):
     locations: list[Site] = msgspec.field(default_factory=list)
     explains: list[str] = msgspec.field(default_factory=list)
     fix: Fix | None = None
+    shown: bool = False  # the evidence itself shows that it holds the training back
     floor: float | None = None  # nats: the lowest loss this fault allows; a plateau there is this fault's doing
     separating: str = ""  # the experiment that would decide, where the evidence does not
     verdict: None = None

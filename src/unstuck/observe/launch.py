@@ -111,7 +111,7 @@ class Target:
         except OSError as error:
             raise UsageError(f"{self.name}: cannot be read: {error.strerror}") from None
         try:
-            self.code = compile(source, str(path) if self.directory else self.name, "exec")
+            self.code = compile(source, os.path.abspath(path), "exec")
         except SyntaxError as error:
             raise UsageError(f"{self.name}:{error.lineno}: syntax error in the script: {error.msg}") from None
         except ValueError as error:
@@ -127,7 +127,7 @@ class Target:
         main = types.ModuleType("__main__")
         main.__dict__["__builtins__"] = __builtins__
         if self.kind == "script":
-            main.__file__ = os.path.abspath(self.name) if sys.version_info >= (3, 9) else self.name
+            main.__file__ = self.code.co_filename if self.code is not None else self.name
             sys.argv[:] = [self.name, *self.arguments]
             sys.path[0] = self.directory or os.path.dirname(os.path.realpath(self.name))
         else:

@@ -92,6 +92,7 @@ class Recipe:
         self.route: tuple[int, ...] = ()
         self.pick: tuple[int, ...] | None = None
         self.name = ""
+        self.alone = False  # the root is this term, perhaps summed
         self.exact = False  # root == this term, reduced by the mean
         self.flags: frozenset[str] = frozenset()
         self.first_flags: frozenset[str] = frozenset()  # of the branch that `route` and `pick` follow
@@ -789,6 +790,11 @@ class Observer:
         for leaf in leaves:
             if id(leaf) not in self.by_leaf:
                 self._register(state, [leaf])
+        if recipe.term is not None and any(n.op == "relu" for n in recipe.term.path[:3]):
+            node = torch_graph.follow(loss.grad_fn, recipe.route)
+            relu = next(n for n in recipe.term.path if n.op == "relu")
+            if node is not None:
+                self._zero_columns(self._under(recipe, node), relu)
         if first or self.spy_pushed:
             self._find_terms(state, recipe, loss, names, hidden)
         self._parameters(state, reached, names, hidden)
@@ -860,7 +866,7 @@ class Observer:
             self._broadcasts(term, item, loss)
             for step in term.path:
                 if step.op == "relu":
-                    self._zero_columns(item, step)
+                    self._zero_columns(item.below, step)
                     break
             terms.append(term)
         self._merge_terms(state, recipe, terms, found)
@@ -872,8 +878,8 @@ class Observer:
             if not any(b.reason == "round" for b in state.facts.breaks):
                 state.facts.breaks.append(Break("round", node.where, node.op, True))
 
-    def _zero_columns(self, item: torch_graph.Found, step: Any) -> None:
-        node, _ = torch_graph.skip_views(item.below)
+    def _zero_columns(self, below: Any, step: Any) -> None:
+        node, _ = torch_graph.skip_views(below)
         while node is not None and torch_graph.op_name(node) == "dropout":
             node = next(iter(torch_graph.children(node)), None)
         if node is not None and torch_graph.op_name(node) == "relu":
@@ -990,8 +996,10 @@ class Observer:
             and not item.weighted and abs(item.coefficient - 1) < 1e-6 and "again" not in item.flags
             and term.reduction in {"mean", ""} and "hand" not in item.flags
         ) or (len(terms) == 1 and term.kind in {"mse", "l1", "smooth-l1", "huber"} and item.linear)  # fmt: skip
-        if term.label_smoothing and len(terms) == 1 and term.reduction == "mean":
-            recipe.exact = True
+        if term.label_smoothing and len(terms) == 1 and term.reduction == "mean" and item.coefficient is not None:
+            # torch writes (1 - eps) nll + eps smooth: the coefficient of the nll is 1 - eps, times what the script adds.
+            recipe.exact = abs(item.coefficient - (1 - term.label_smoothing)) < 1e-6
+        recipe.alone = len(terms) == 1 and item.linear and (item.coefficient is None or abs(item.coefficient - 1) < 1e-6)
         if item.weighted:
             term.why_not = "each sample's loss is multiplied by a weight of its own (a policy gradient, or sample weights)"
 
@@ -1178,7 +1186,10 @@ class Observer:
         total = root if recipe.exact else None
         if loop.backwards <= 4 or (loop.backwards % 25 == 0 and term.values.calls < 40):
             self._look_at_input(term, recipe, node)
-        level = self._level(term, labels, recipe, node, loss, total)
+        with np.errstate(all="ignore"):  # labels outside [0, 1] and the like: said by a rule, not by numpy
+            level = self._level(term, labels, recipe, node, loss, total)
+        if level.loss != level.loss and recipe.alone:
+            level = level._replace(loss=root)
         if term.judged:
             state.levels.append(level)
 
@@ -1511,6 +1522,8 @@ class Observer:
                 loop.step_before_backward += 1
             return
         if not is_sampled(loop.steps):
+            if state.facts.nonfinite is None:
+                self._check_gradients(state, tensors)
             return
         loop.grad_checked += 1
         with_grad = [p for p in tensors if p.grad is not None and not p.grad.is_sparse]
@@ -1524,11 +1537,33 @@ class Observer:
                 loop.grad_lost += 1
             return
         if not math.isfinite(norm) and state.facts.nonfinite is None:
-            bad = next((p for p in with_grad if not bool(torch.isfinite(p.grad).all())), with_grad[0])
-            entry = state.parameters.get(id(bad))
-            name = entry[1].name if entry is not None else f"tensor {list(bad.shape)}"
-            state.facts.nonfinite = NonFinite("gradient", name, state.rows, "of a finite loss", site=loop.backward_site)
+            self._bad_gradient(state, with_grad)
         self._probe = (optimizer, with_grad, [p.detach().clone() for p in with_grad], norm, lr)
+
+    def _check_gradients(self, state: State, tensors: list[Any]) -> None:
+        """Between the sampled steps of the beginning: is every gradient finite? It must be seen before the step turns
+        it into weights that are not."""
+        grads = [p.grad for p in tensors if p.grad is not None and not p.grad.is_sparse]
+        if grads and sum(g.numel() for g in grads) <= 2_000_000:
+            norms = torch.stack(torch._foreach_norm(grads))
+            if not bool(torch.isfinite(norms).all()):
+                self._bad_gradient(state, tensors)
+
+    def _bad_gradient(self, state: State, tensors: list[Any]) -> None:
+        bad = next((p for p in tensors if p.grad is not None and not bool(torch.isfinite(p.grad).all())), None)
+        if bad is None:
+            return  # finite numbers whose norm overflows
+        entry = state.parameters.get(id(bad))
+        name = entry[1].name if entry is not None else f"tensor {list(bad.shape)}"
+        # Derivatives that are infinite at 0, in the graph of this loss: the usual suspects.
+        suspects = [
+            (torch_graph.OPS.get(raw.rpartition("Backward")[0], raw.rpartition("Backward")[0].lower()), place)
+            for recipe in state.recipes.values() for raw, place in recipe.places if place is not None
+        ]  # fmt: skip
+        found = next(((op, place) for op, place in suspects if op in {"sqrt", "norm", "acos", "asin", "log", "pow"}), None)
+        detail = "of a finite loss" + (f"; the graph has {found[0]}, whose derivative is infinite at 0" if found else "")
+        site = found[1] if found else state.facts.loop.backward_site
+        state.facts.nonfinite = NonFinite("gradient", name, state.rows, detail, site=site)
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         state = self._state_of_optimizer(optimizer)

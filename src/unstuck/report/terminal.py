@@ -59,8 +59,8 @@ def _training(training: Training, paint: _Paint, short: bool) -> list[str]:
     if (
         symptom.name == "too-early"
         and symptom.chance
-        and symptom.skill is not None
-        and abs(symptom.skill) < 0.02 * symptom.chance
+        and symptom.loss is not None
+        and abs(symptom.loss - symptom.chance) < 0.02 * symptom.chance
     ):
         headline = "AT CHANCE SO FAR"
     bad = symptom.stuck or training.cause is not None

@@ -69,6 +69,9 @@ def check(trace: Trace) -> Finding | None:
                         source="values",
                     )
                 )
+        # A class whose unit is 0 for the whole batch and that was never once predicted right: it is held back.
+        labels = term.labels
+        missed = any(n >= 20 and not h for h, n in zip(labels.hits, labels.seen))
         return Finding(
             CODE,
             "rectified-logits",
@@ -76,6 +79,7 @@ def check(trace: Trace) -> Finding | None:
             "A ReLU runs on the logits: negative ones are cut off"
             + (", and by now all output units are dead." if dead else " and units that are always 0 cannot learn."),
             bearing="blocks" if dead else "hinders",
+            shown=bool(share) and missed,
             evidence=evidence,
             locations=sites(node.made, node.site),
             fix=Fix("Remove the ReLU behind the last layer and give the raw logits to the loss.", "safe"),
