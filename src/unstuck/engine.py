@@ -53,7 +53,9 @@ def diagnose(record: RunRecord) -> Diagnosis:
     trainings.sort(key=_badness)
     if not trainings:
         reason = (
-            "the script called backward, but on nothing that could be followed"
+            "a part of unstuck failed before the training could be followed"
+            if record.run.own_errors
+            else "the script called backward, but on nothing that could be followed"
             if record.run.backward_seen
             else "the script never called backward: no training was seen"
         )

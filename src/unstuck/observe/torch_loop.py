@@ -1462,14 +1462,18 @@ class Observer:
         self.total_steps += 1
         loop.steps += 1
         state.steps += 1
-        entry[1].steps += 1
+        record = entry[1]
+        record.steps += 1
+        lr = _number(optimizer.param_groups[0].get("lr"))
+        record.lr_zero_steps += lr == 0
+        record.lr_last = lr
         state.rows += 1
         state.pending = 0
         state.stale_probe = []
         state.anchor_version = None
         if self.writer is not None:
             try:
-                self.writer.row(state.facts.id, state.rows, (state.glance, NAN, NAN, NAN, NAN, NAN, NAN, NAN, 1.0))
+                self.writer.row(state.facts.id, state.rows, (state.glance, NAN, NAN, NAN, lr, NAN, NAN, NAN, 1.0))
             except OSError as error:
                 self._lost_writer(error)
         return True
