@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install
 	@echo "[unstuck] a real training whose loss does not move, under 'unstuck run':"
-	@echo "[unstuck] \$$ unstuck run gallery/demo/train.py --epochs 3"
-	@$(BIN)/unstuck run gallery/demo/train.py --epochs 3
+	@echo "[unstuck] \$$ cd gallery/demo; unstuck run train.py --epochs 3"
+	@cd gallery/demo && ../../$(BIN)/unstuck run --trace ../../.unstuck/demo train.py --epochs 3
 
 test: install
 	@echo "[unstuck] style, then all tests (unit, gallery, slow ones included), two processes"

@@ -79,7 +79,7 @@ def observe(case: Case) -> Result:
     """Run one script under unstuck, in a scratch directory of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(case.path.parent)}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         began = time.monotonic()
         try:
             process = subprocess.run(

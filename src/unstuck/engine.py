@@ -57,7 +57,7 @@ def diagnose(record: RunRecord) -> Diagnosis:
             if record.run.own_errors
             else "the script called backward, but on nothing that could be followed"
             if record.run.backward_seen
-            else "the script never called backward: no training was seen"
+            else "the script never called backward: no training was seen (steps through torch.func are not followed)"
         )
         trainings = [Training(Symptom("no-training", reason=reason, judged=False))]
     return Diagnosis(record.run, trainings, record.directory)
@@ -128,7 +128,7 @@ def symptom_of(trace: Trace) -> Symptom:
     if term is not None and symptom.loss is not None and symptom.loss < -1e-3 and term.kind in _NON_NEGATIVE:
         symptom.name = "diverging"
         symptom.reason = "the loss is below 0, where this loss cannot go with valid labels: it falls without bound"
-    recent = series.measured("accuracy")[-64:]
+    recent = series.where(np.arange(len(series)) >= 0.8 * len(series)).measured("accuracy")
     symptom.accuracy = float(recent.mean()) if len(recent) else None
     if term is not None and sum(term.labels.counts) > 0 and term.labels.kind in {"index", "binary", "one-hot"}:
         symptom.constant_answer = max(term.labels.counts) / sum(term.labels.counts)

@@ -250,3 +250,11 @@ def test_saved_options_are_read() -> None:
     term = LossTerm("cross-entropy")
     graph.options(term, loss.grad_fn)
     assert (term.weight, term.ignore_index, term.reduction) == ([1.0, 2, 3, 4, 5], -7, "sum")
+
+
+@pytest.mark.parametrize("name", [n for n, (_, kind) in LOSSES.items() if kind != "unknown"])
+def test_the_route_leads_back_to_the_term(name: str) -> None:
+    """The next step's graph is read along the recorded edges: they must end at the node that was found."""
+    loss = LOSSES[name][0]()
+    for found in terms(loss):
+        assert graph.follow(loss.grad_fn, found.route) is found.node

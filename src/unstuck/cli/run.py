@@ -103,7 +103,7 @@ class _Announce:
                 continue
             self.said.add(key)
             place = f"{finding.locations[0].file}:{finding.locations[0].line}: " if finding.locations else ""
-            print(f"unstuck: {place}{finding.code} {finding.name}: {finding.summary}", file=sys.stderr, flush=True)
+            _say(f"unstuck: {place}{finding.code} {finding.name}: {finding.summary}")
 
 
 def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | None:
@@ -120,10 +120,9 @@ def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | No
         diagnosis = diagnose(read_run(observed.directory))
         diagnosis.trace = _shown(observed.directory)
         if not quiet:
-            colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
             from unstuck.report.terminal import render
 
-            _say("\n" + render(diagnosis, colour=colour))
+            _say("\n" + render(diagnosis, colour=_colours()))
         for file in files:
             report.write(diagnosis, file)
             if not quiet:
@@ -141,11 +140,20 @@ def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | No
 def _shown(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # elsewhere, or the script removed its working directory
         return str(path)
 
 
+def _colours() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    except (ValueError, AttributeError):
+        return False  # the script closed or replaced it
+
+
 def _say(text: str) -> None:
+    if sys.stderr is None:
+        return  # print would take standard output instead
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):

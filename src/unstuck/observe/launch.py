@@ -7,6 +7,7 @@ own; tracebacks are printed as python prints them, without our frames. numpy is 
 
 from __future__ import annotations
 
+import builtins
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -125,8 +126,10 @@ class Target:
             runpy.run_module(self.name, run_name="__main__", alter_sys=True)
             return
         main = types.ModuleType("__main__")
-        main.__dict__["__builtins__"] = __builtins__
+        main.__dict__["__builtins__"] = builtins
+        main.__dict__["__cached__"] = None
         if self.kind == "script":
+            main.__loader__ = importlib.machinery.SourceFileLoader("__main__", self.name)
             main.__file__ = self.code.co_filename if self.code is not None else self.name
             sys.argv[:] = [self.name, *self.arguments]
             sys.path[0] = self.directory or os.path.dirname(os.path.realpath(self.name))
@@ -264,8 +267,9 @@ def _exit_code(stop: SystemExit) -> int:
     if stop.code is None:
         return 0
     if isinstance(stop.code, int):
-        return stop.code & 0xFF
-    print(stop.code, file=sys.stderr)
+        return stop.code & 0xFF if -(2**63) <= stop.code < 2**63 else 255
+    if sys.stderr is not None:
+        print(stop.code, file=sys.stderr)
     return 1
 
 

@@ -353,10 +353,11 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
             return _found("nll", node, node, via, flip=True, flags=frozenset({"hand"})), False
         return _found("unknown", node, node, via), False
     if op in {"log", "log1p"} and not via.logs and not via.power and via.pick_kind != "index":
-        probability, complement = _probability_under_log(node)
+        probability, complement, edges = _probability_under_log(node)
         if probability is not None:
             flags = frozenset({"hand", "log(1-p)" if complement else "log(p)"})
-            return _found("bce", probability, probability, via, flip=True, flags=flags), False
+            here = via._replace(route=(*via.route, *edges))
+            return _found("bce", probability, probability, here, flip=True, flags=flags), False
     if op == "log_sigmoid":
         return _found("bce-logits", node, _first(node), via, flip=True, flags=frozenset({"hand"})), False
     if op == "sub" and not via.logs and not via.power:
@@ -456,47 +457,40 @@ def _log_of_softmax(node: Node | None) -> Node | None:
     return node if node is not None and op_name(node) == "softmax" else None
 
 
-def _probability_under_log(node: Node) -> tuple[Node | None, bool]:
-    """For log(p), log(1-p), each perhaps with a small constant added or clamped: (the node of p, is it 1-p).
+def _probability_under_log(node: Node) -> tuple[Node | None, bool, tuple[int, ...]]:
+    """For log(p), log(1-p), each perhaps with a small constant added or clamped: (node of p, is it 1-p, edges to it).
 
     None where p is a softmax (categorical, not binary) or cannot be told. The sums and clamps that guard against log(0)
     are skipped where an activation lies under them; a clamp on a raw output is p itself.
     """
+    nothing = (None, False, ())
+    edges = [_first_edge(node)]
     complement = op_name(node) == "log1p"
     below = _first(node)
-    if complement and (below is None or op_name(below) != "neg"):
-        return None, False
     if complement:
+        if below is None or op_name(below) != "neg":
+            return nothing
+        edges.append(_first_edge(below))
         below = _first(below)
     for _ in range(4):
         if below is None or is_leaf(below):
-            return None, False
+            return nothing
         op = op_name(below)
         rest = children(below)
-        if (op == "rsub" and len(rest) == 1) or (op == "sub" and len(rest) == 1 and below.next_functions[0][0] is None):
-            complement = not complement
-            below = rest[0]
-        elif (
-            (op == "add" and len(rest) == 1)
-            or (op in {"view", "squeeze", "unsqueeze", "copy", "cast"} and rest)
-            or (op == "clamp" and rest and op_name(rest[0]) in {"sigmoid", "rsub", "softmax", "add", "sub"})
-        ):
-            below = rest[0]
-        else:
+        flips = (op == "rsub" and len(rest) == 1) or (op == "sub" and len(rest) == 1 and below.next_functions[0][0] is None)
+        guards = (op == "add" and len(rest) == 1) or (
+            op == "clamp" and bool(rest) and op_name(rest[0]) in {"sigmoid", "rsub", "softmax", "add", "sub"}
+        )
+        views = op in {"view", "squeeze", "unsqueeze", "copy", "cast"} and bool(rest)
+        if not (flips or guards or views):
             break
-    if below is None or op_name(below) in {
-        "softmax",
-        "gather",
-        "index",
-        "sum",
-        "exp",
-        "softplus",
-        "select",
-        "logsumexp",
-        "div",
-    }:
-        return None, False
-    return below, complement
+        complement ^= flips
+        edges.append(_first_edge(below))
+        below = rest[0]
+    categorical = {"softmax", "gather", "index", "sum", "exp", "softplus", "select", "logsumexp", "div"}
+    if below is None or is_leaf(below) or op_name(below) in categorical:
+        return nothing
+    return below, complement, tuple(edges)
 
 
 def _is_one_hot(tensor: Any) -> bool:

@@ -129,6 +129,7 @@ class State:
         self.reference: tuple[weakref.ref[Any], Any] | None = None
         self.reached_by: dict[tuple[str, ...], frozenset[int]] = {}
         self.pending_reached: set[int] = set()
+        self.last_term: LossTerm | None = None  # of the latest backward
         self.stepped: set[int] = set()  # optimizers that stepped since the last backward
         self.rebuilt_at: int | None = None
         self.sole: Recipe | None = None
@@ -312,10 +313,14 @@ class Observer:
 
     def _grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.active or torch.compiler.is_compiling():
+            if not self.active or self.local.in_backward or torch.compiler.is_compiling():
                 return original(outputs, inputs, *args, **kwargs)
             state = self.guarded(self.before_grad, outputs, inputs, sites.caller(2))
-            out = original(outputs, inputs, *args, **kwargs)
+            self.local.in_backward += 1  # under a torch function mode torch calls this name once more
+            try:
+                out = original(outputs, inputs, *args, **kwargs)
+            finally:
+                self.local.in_backward -= 1
             if state is not None:
                 self.guarded(self.after_grad, state, inputs, out)
             return out
@@ -528,6 +533,8 @@ class Observer:
 
     def before_backward(self, tensors: Any, frame: Any) -> None:
         self.looking = True
+        if self.spy_pushed and self.spy_left <= 0:
+            self._rest_spy()
         loss = tensors[0] if isinstance(tensors, (tuple, list)) and tensors else tensors
         if not isinstance(loss, torch.Tensor):
             return
@@ -558,6 +565,7 @@ class Observer:
             loop.without_graph += 1
         self._adversarial(state)
         state.pending_reached |= recipe.reached
+        state.last_term = recipe.term
         self._check_zeroing(state, recipe)
         self._check_outside(state, anchor)
         self._read(state, recipe, loss, chain)
@@ -635,11 +643,18 @@ class Observer:
         own = [t for t in leaves if isinstance(t, torch.nn.Parameter) or self._held(t)]
         if not own:
             model = self._called_model()
-            if model is not None and not hidden:
+            if model is not None and leaves:
+                # torch.func.functional_call: the weights are plain tensors in the shapes of the module's parameters.
+                shapes = {p.shape for p in model.parameters()}
+                if all(t.shape in shapes for t in leaves):
+                    own, model = leaves, None
+            if own:
+                pass
+            elif model is not None and not hidden:
                 # Gradient flows, but only into tensors that are nobody's weights: x.requires_grad_(), logits.detach()...
                 self._without_graph(loss, frame)
                 return None
-            if model is not None:
+            elif model is not None:
                 own = [p for p in model.parameters() if p.requires_grad]
             else:
                 own = leaves
@@ -676,6 +691,15 @@ class Observer:
         hyper = self._hyper_of(leaves)
         signature = (type(model).__name__, made, shapes)
         for state in reversed(self.states):
+            if state.signature[2:] == signature[2:] and not any(isinstance(p, torch.nn.Parameter) for p in leaves):
+                # Plain tensors, new ones at each step: the weights are replaced by their update, not written to.
+                state.facts.loop.functional = True
+                state.parameters.clear()
+                state.checksums.clear()
+                state.facts.parameters.clear()
+                state.by_hand = []
+                self._register(state, leaves)
+                return state
             known = {o.hyper for _, o in state.optimizers.values() if o.steps}
             same = not known or not hyper or hyper in known
             if state.signature == signature and same and model is not None:
@@ -1601,6 +1625,11 @@ class Observer:
         if anchor is not None:
             state.anchor_version = (weakref.ref(anchor), anchor._version)
         state.stepped.add(id(optimizer))
+        if loop.steps == 1 and state.last_term is not None and not state.last_term.judged:
+            # What was met first (an attack's inner loop, a warm-up of statistics) is not what is stepped on.
+            for term in state.facts.terms:
+                term.judged = term is state.last_term
+                term.why_not = "" if term.judged else "no step followed it"
         self._row(state, record.lr_last if record.lr_last is not None else NAN, predicted, norm, ratio)
         if loop.steps >= READ_ALL and loop.steps % READ_ALL == 0:
             self._may_shorten(state)
@@ -2087,7 +2116,7 @@ def _find_pick(root: Any) -> Any:
 
 
 def _same_term(a: LossTerm, b: LossTerm) -> bool:
-    if a.kind != b.kind or a.classes != b.classes or len(a.path) != len(b.path):
+    if a.sign != b.sign or a.kind != b.kind or a.classes != b.classes or len(a.path) != len(b.path):
         return False
     if [n.raw for n in a.path] != [n.raw for n in b.path]:
         return False

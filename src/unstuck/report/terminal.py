@@ -30,6 +30,7 @@ def render(diagnosis: Diagnosis, colour: bool = False) -> str:
     run = diagnosis.run
     lines = [_rule("unstuck", " ".join([run.script, *run.arguments]))]
     several = len(diagnosis.trainings) > 1
+    failed = run.exceptions[-1].type if run.exceptions else ""
     if several:
         lines += _wrap(f"{len(diagnosis.trainings)} trainings in this script; the worst first.", 2)
     for number, training in enumerate(diagnosis.trainings[:5], 1):
@@ -38,7 +39,7 @@ def render(diagnosis: Diagnosis, colour: bool = False) -> str:
                 "",
                 f"  -- training {number}" + (f" ({training.name})" if training.name else "") + f", {training.steps} steps",
             ]
-        lines += _training(training, paint, short=number > 1 and not _has_cause(training))
+        lines += _training(training, paint, short=number > 1 and not _has_cause(training), failed=failed)
     if len(diagnosis.trainings) > 5:
         lines += ["", f"  ... and {len(diagnosis.trainings) - 5} more, see the JSON report (-o report.json)"]
     for note in run.notes:
@@ -53,7 +54,7 @@ def _has_cause(training: Training) -> bool:
     return training.cause is not None
 
 
-def _training(training: Training, paint: _Paint, short: bool) -> list[str]:
+def _training(training: Training, paint: _Paint, short: bool, failed: str = "") -> list[str]:
     symptom = training.symptom
     headline = _HEADLINES.get(symptom.name, symptom.name.upper())
     if (
@@ -63,6 +64,8 @@ def _training(training: Training, paint: _Paint, short: bool) -> list[str]:
         and abs(symptom.loss - symptom.chance) < 0.02 * symptom.chance
     ):
         headline = "AT CHANCE SO FAR"
+    if symptom.name in {"too-early", "no-training"} and failed:
+        headline = f"ENDED BY {failed}"
     bad = symptom.stuck or training.cause is not None
     lines = ["", "  " + paint.bold(headline, "red" if bad else "green" if symptom.name == "learning" else "yellow")]
     level = _level(symptom)

@@ -1,0 +1,167 @@
+"""Roles, order, symptom: what the engine makes of findings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from unstuck import engine
+from unstuck.findings import Diagnosis, Finding, Symptom
+from unstuck.rules import rules
+from unstuck.trace import synthetic
+from unstuck.trace.facts import Facts, Loop, NonFinite, OpNode, Run
+from unstuck.trace.trace import RunRecord, Series, Trace
+
+SOFTMAX = OpNode("softmax", "SoftmaxBackward0", [64, 5], dim=1, site=synthetic.site(41, "return softmax(x)"))
+
+
+def finding(code: str, bearing: str = "hinders", grade: str = "certain", **more: object) -> Finding:
+    return Finding(code, code.lower(), grade, "text", bearing=bearing, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("bearing", "state", "role"),
+    [
+        ("hinders", "learning", "latent"),
+        ("hinders", "at-chance", "cause"),
+        ("hinders", "too-early", "cause"),
+        ("blocks", "too-early", "cause"),
+        ("choice", "too-early", "latent"),
+        ("choice", "learning", "latent"),
+        ("choice", "at-prior", "cause"),
+        ("harmless", "at-chance", "note"),
+        ("hinders", "not-judged", "latent"),
+        ("blocks", "not-judged", "cause"),
+    ],
+)
+def test_role_from_bearing_and_symptom(bearing: str, state: str, role: str) -> None:
+    assert engine.role(finding("W101", bearing), Symptom(state)) == role
+
+
+def test_possible_alone_is_never_the_answer() -> None:
+    assert engine.role(finding("W101", grade="possible"), Symptom("at-chance")) == "latent"
+
+
+def test_a_plateau_at_the_faults_own_floor_is_its_doing() -> None:
+    floor = math.log(math.e + 4) - 1
+    at_floor = Symptom("learning", loss=floor + 0.01, chance=math.log(5))
+    halfway = Symptom("learning", loss=(floor + math.log(5)) / 2, chance=math.log(5))
+    assert engine.role(finding("W101", floor=floor), at_floor) == "cause"
+    assert engine.role(finding("W101", floor=floor), halfway) == "latent"
+
+
+def test_a_falling_loss_with_constant_answers_is_the_wrong_loss() -> None:
+    falling = Symptom("learning", loss=0.5, chance=1.6, accuracy=0.2, constant_answer=0.21)
+    assert engine.role(finding("W113"), falling) == "cause"
+    falling.accuracy = 0.6
+    assert engine.role(finding("W113"), falling) == "latent"
+
+
+def test_consequences_stand_under_their_cause() -> None:
+    found = engine.assign_roles([finding("N701"), finding("D206", "blocks")], Symptom("non-finite"))
+    assert [(f.code, f.role, f.explains) for f in found] == [("D206", "cause", ["N701"]), ("N701", "consequence", [])]
+
+
+def test_explains_names_known_codes_and_has_no_cycle_that_hides_everything() -> None:
+    known = set(rules())
+    for code, others in engine.EXPLAINS.items():
+        assert {code, *others} <= known
+        assert code not in others
+    for code in known:
+        for other in engine.EXPLAINS.get(code, ()):
+            found = engine.assign_roles([finding(code, "blocks"), finding(other, "blocks")], Symptom("at-chance"))
+            assert sum(f.role == "cause" for f in found) == 1
+
+
+def test_what_blocks_comes_before_what_hinders() -> None:
+    found = engine.assign_roles([finding("W101"), finding("U404", "blocks")], Symptom("at-chance"))
+    assert [f.code for f in found] == ["U404", "W101"]
+
+
+@pytest.mark.parametrize("state", ["learning", "at-chance", "at-prior", "plateau", "above-chance", "non-finite", "constant"])
+def test_the_symptom_of_synthetic_trainings(state: str) -> None:
+    trace = synthetic.training(state=state, steps=600)
+    if state == "non-finite":
+        trace.facts.nonfinite = NonFinite("loss", "the loss", 20)
+    assert engine.symptom_of(trace).name == state
+
+
+def test_a_healthy_training_has_no_finding_and_a_list_of_what_is_in_order() -> None:
+    training = engine.examine(synthetic.training())
+    assert training.findings == []
+    assert {e.code for e in training.excluded} >= {"W101", "D201", "U401", "U405", "G301"}
+
+
+def test_a_sick_one_says_what_and_where() -> None:
+    training = engine.examine(synthetic.training(synthetic.cross_entropy(SOFTMAX), state="at-chance"))
+    assert (training.cause.code, training.cause.locations[0].line) == ("W101", 41)
+    assert "W101" not in {e.code for e in training.excluded}
+
+
+def test_a_broken_rule_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(trace: Trace) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    table = dict(rules())
+    table["U405"] = table["U405"]._replace(check=broken)
+    monkeypatch.setattr(engine, "rules", lambda: table)
+    training = engine.examine(synthetic.training(synthetic.cross_entropy(SOFTMAX), state="at-chance"))
+    assert training.cause.code == "W101"
+    assert any(n.code == "U405" and "our own error" in n.reason for n in training.not_checked)
+
+
+def test_weights_that_are_nan_behind_a_finite_loss() -> None:
+    trace = synthetic.training(state="at-chance", steps=600)
+    trace.facts.nonfinite = NonFinite("parameter", "body.weight", 30)
+    assert engine.symptom_of(trace).name == "non-finite"
+
+
+def test_losses_that_were_not_measured_are_not_nan() -> None:
+    trace = synthetic.training(state="learning", steps=600)
+    trace.series["loss"][150::2] = np.nan
+    trace.series["chance"][150::2] = np.nan
+    assert engine.symptom_of(trace).name == "learning"
+
+
+def test_a_binary_loss_below_zero_is_no_success() -> None:
+    trace = synthetic.training(synthetic.binary(), level=-5.0)
+    assert engine.symptom_of(trace).name == "diverging"
+
+
+def test_a_model_built_anew_is_judged_on_its_last_life() -> None:
+    trace = synthetic.training(state="learning", steps=400)
+    again = synthetic.training(state="learning", steps=400, seed=1)
+    columns = {n: np.concatenate([trace.series[n], again.series[n]]) for n in trace.series.columns}
+    both = Trace(again.facts, Series(np.arange(1, 801), columns))
+    both.facts.loop.rebuilt = [400]
+    assert engine.symptom_of(both).name == "learning"
+
+
+def test_adversarial_training_gets_no_verdict() -> None:
+    loop = Loop(backwards=400, steps=400, unjudged="two optimizers share a loss")
+    symptom = engine.symptom_of(synthetic.training(state="at-chance", loop=loop))
+    assert (symptom.name, symptom.judged) == ("not-judged", False)
+
+
+def test_no_training_and_the_exit_codes() -> None:
+    empty = engine.diagnose(RunRecord(Run(), []))
+    assert (empty.worst.symptom.name, empty.exit_code) == ("no-training", 0)
+    sick = engine.diagnose(RunRecord(Run(), [synthetic.training(synthetic.cross_entropy(SOFTMAX), state="at-chance")]))
+    assert sick.exit_code == 11
+    sick.worst.findings[0].grade = "likely"
+    assert sick.exit_code == 12
+    assert Diagnosis(Run(), [engine.examine(synthetic.training())]).exit_code == 0
+
+
+def test_the_worst_training_comes_first() -> None:
+    traces = [synthetic.training(), synthetic.training(synthetic.cross_entropy(SOFTMAX), state="at-chance")]
+    assert [bool(t.cause) for t in engine.diagnose(RunRecord(Run(), traces)).trainings] == [True, False]
+
+
+def test_certain_now_needs_no_series() -> None:
+    trace = synthetic.training(synthetic.cross_entropy(SOFTMAX))
+    assert [f.code for f in engine.certain_now(trace.facts)] == ["W101"]
+    assert engine.certain_now(synthetic.training().facts) == []
+    assert engine.certain_now(Facts()) == []
