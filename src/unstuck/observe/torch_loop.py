@@ -64,8 +64,9 @@ _DEEP = frozenset({1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500})
 
 
 def is_sampled(n: int) -> bool:
-    """Steps at which gradients and updates are measured: the first five, then 1 in 10, from 100 on 1 in 50."""
-    return n < 5 or (n < 100 and n % 10 == 0) or n % 50 == 0
+    """Steps at which gradients and updates are measured: the first five, then 1 in 10, from 100 on 1 in 50, from 1000 on
+    1 in 200."""
+    return n < 5 or n % (10 if n < 100 else 50 if n < 1000 else 200) == 0
 
 
 def is_looked_at(n: int) -> bool:
@@ -1675,7 +1676,7 @@ class Observer:
             return NAN, norm, NAN
         delta = torch._foreach_sub([p.detach() for p in tensors], before)
         predicted = -sum(
-            float(torch.dot(p.grad.detach().flatten().double(), d.flatten().double())) for p, d in zip(tensors, delta)
+            float(torch.dot(p.grad.detach().flatten().float(), d.flatten().float())) for p, d in zip(tensors, delta)
         )
         moved = float(torch.stack(torch._foreach_norm(delta)).float().norm())
         size = float(torch.stack(torch._foreach_norm(before)).float().norm())
