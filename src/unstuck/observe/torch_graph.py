@@ -393,8 +393,6 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
                 flags=frozenset({"hand"}),
             ), False
     if op in {"checkpoint", "compiled", "scripted"} or op in HEADS or op in {"batch_norm", "layer_norm"}:
-        if op == "matmul" and any(parameter_under(c) is None for c in children(node)) and len(children(node)) > 1:
-            pass
         return _found("unknown", node, node, via), False
     return None, True
 

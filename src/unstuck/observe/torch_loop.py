@@ -115,7 +115,6 @@ class State:
         self.checksums: dict[int, int] = {}
         self.optimizers: dict[int, tuple[weakref.ref[Any], Optimizer]] = {}
         self.levels: list[torch_values.Level] = []
-        self.root_sum = 0.0
         self.pending = 0  # backward calls since the last step
         self.rows = 0
         self.steps = 0
@@ -123,16 +122,11 @@ class State:
         self.stale_probe: list[tuple[Any, int, int]] = []
         self.stale_pending = False
         self.first_since_step = True
-        self.no_graph = 0
-        self.last_seen = 0.0
-        self.announced: set[str] = set()
         self.anchor_version: tuple[weakref.ref[Any], int] | None = None
         self.reference: tuple[weakref.ref[Any], Any] | None = None
-        self.reached_by: dict[tuple[str, ...], frozenset[int]] = {}
         self.pending_reached: set[int] = set()
         self.last_term: LossTerm | None = None  # of the latest backward
         self.stepped: set[int] = set()  # optimizers that stepped since the last backward
-        self.rebuilt_at: int | None = None
         self.sole: Recipe | None = None
         self.glance = NAN
         self.by_hand: list[tuple[weakref.ref[Any], Any, Any]] = []  # tensor, its values, its gradient
@@ -187,7 +181,6 @@ class Observer:
         self.short: State | None = None
         self.looking = True
         self.restore: list[Callable[[], None]] = []
-        self.suspect = 0
         self.orphans: list[Raised] = []
         self.orphan_terms: list[LossTerm] = []
         self.total_steps = 0
@@ -709,7 +702,6 @@ class Observer:
                 if len(loop.rebuilt) < 4096:
                     loop.rebuilt.append(state.rows)
                 loop.rebuilt_site = made
-                state.rebuilt_at = state.rows
                 state.recipes.clear()
                 state.parameters.clear()
                 state.checksums.clear()
@@ -1817,7 +1809,6 @@ class Observer:
                 self._lost_writer(error)
         state.levels = []
         state.pending = 0
-        state.last_seen = time.monotonic()
 
     def snapshot(self, state: State) -> None:
         for labels in state.labels:

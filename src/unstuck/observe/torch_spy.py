@@ -149,7 +149,6 @@ class Spy(TorchFunctionMode):
         self.freezes: list[Site] = []
         self.updates: list[Site] = []  # lines that wrote to a leaf tensor in place, under no_grad
         self.tainted: dict[int, tuple[weakref.ref[Any], Break]] = {}
-        self.sizes: dict[tuple[int, ...], int] = {}
 
     def clear(self) -> None:
         """After a backward: what was noted belongs to the pass that just ended."""
