@@ -168,7 +168,10 @@ def observe(target: Target, directory: Path, *, announce: Callable[[Facts], None
             run.own_errors.append(f"torch could not be observed: {type(error).__name__}: {error}")
 
     finder = AfterImport("torch", torch_is_there)
-    sys.meta_path.insert(0, finder)
+    if "torch" in sys.modules:  # run from a program that has torch loaded: a benchmark, a notebook
+        torch_is_there()
+    else:
+        sys.meta_path.insert(0, finder)
     if writer is not None:
         writer.run(run)
     saved = (list(sys.argv), list(sys.path), sys.modules.get("__main__"))
