@@ -10,6 +10,7 @@ import pytest
 from unstuck import engine
 from unstuck.findings import Diagnosis, Finding, Symptom
 from unstuck.rules import rules
+from unstuck.symptom import symptom_of
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, Loop, NonFinite, OpNode, Run
 from unstuck.trace.trace import RunRecord, Series, Trace
@@ -66,11 +67,11 @@ def test_consequences_stand_under_their_cause() -> None:
 
 def test_explains_names_known_codes_and_has_no_cycle_that_hides_everything() -> None:
     known = set(rules())
-    for code, others in engine.EXPLAINS.items():
-        assert {code, *others} <= known
-        assert code not in others
+    for code, rule in rules().items():
+        assert {code, *rule.explains} <= known
+        assert code not in rule.explains
     for code in known:
-        for other in engine.EXPLAINS.get(code, ()):
+        for other in rules()[code].explains:
             found = engine.assign_roles([finding(code, "blocks"), finding(other, "blocks")], Symptom("at-chance"))
             assert sum(f.role == "cause" for f in found) == 1
 
@@ -85,7 +86,7 @@ def test_the_symptom_of_synthetic_trainings(state: str) -> None:
     trace = synthetic.training(state=state, steps=600)
     if state == "non-finite":
         trace.facts.nonfinite = NonFinite("loss", "the loss", 20)
-    assert engine.symptom_of(trace).name == state
+    assert symptom_of(trace).name == state
 
 
 def test_a_healthy_training_has_no_finding_and_a_list_of_what_is_in_order() -> None:
@@ -115,19 +116,19 @@ def test_a_broken_rule_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_weights_that_are_nan_behind_a_finite_loss() -> None:
     trace = synthetic.training(state="at-chance", steps=600)
     trace.facts.nonfinite = NonFinite("parameter", "body.weight", 30)
-    assert engine.symptom_of(trace).name == "non-finite"
+    assert symptom_of(trace).name == "non-finite"
 
 
 def test_losses_that_were_not_measured_are_not_nan() -> None:
     trace = synthetic.training(state="learning", steps=600)
     trace.series["loss"][150::2] = np.nan
     trace.series["chance"][150::2] = np.nan
-    assert engine.symptom_of(trace).name == "learning"
+    assert symptom_of(trace).name == "learning"
 
 
 def test_a_binary_loss_below_zero_is_no_success() -> None:
     trace = synthetic.training(synthetic.binary(), level=-5.0)
-    assert engine.symptom_of(trace).name == "diverging"
+    assert symptom_of(trace).name == "diverging"
 
 
 def test_a_model_built_anew_is_judged_on_its_last_life() -> None:
@@ -136,12 +137,12 @@ def test_a_model_built_anew_is_judged_on_its_last_life() -> None:
     columns = {n: np.concatenate([trace.series[n], again.series[n]]) for n in trace.series.columns}
     both = Trace(again.facts, Series(np.arange(1, 801), columns))
     both.facts.loop.rebuilt = [400]
-    assert engine.symptom_of(both).name == "learning"
+    assert symptom_of(both).name == "learning"
 
 
 def test_adversarial_training_gets_no_verdict() -> None:
     loop = Loop(backwards=400, steps=400, unjudged="two optimizers share a loss")
-    symptom = engine.symptom_of(synthetic.training(state="at-chance", loop=loop))
+    symptom = symptom_of(synthetic.training(state="at-chance", loop=loop))
     assert (symptom.name, symptom.judged) == ("not-judged", False)
 
 

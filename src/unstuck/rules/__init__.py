@@ -1,7 +1,9 @@
 """The catalogue in code: one file per diagnosis, each a pure function of a trace. No framework is known here.
 
 There is no registration: the package is walked. A rule file holds its page (the module docstring), CODE, NEEDS,
-`check(trace)`, and two synthetic traces, `sick()` and `healthy()`. Its name is its file's name.
+`check(trace)`, and two synthetic traces, `sick()` and `healthy()`. Its name is its file's name. Optional: EXPLAINS, the
+codes that become consequences where this finding stands; `in_order(trace)`, one sentence of negative evidence ('' for
+none), asked when the rule found nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ class Rule(NamedTuple):
     sick: Callable[[], Trace]
     healthy: Callable[[], Trace]
     summary: str
+    explains: tuple[str, ...] = ()
+    in_order: Callable[[Trace], str] = lambda trace: ""
 
 
 @cache
@@ -52,4 +56,5 @@ def _read(module_name: str) -> Rule:
     module = importlib.import_module(module_name)
     name = module_name.rpartition(".")[2].replace("_", "-")
     page = (module.__doc__ or "").strip()
-    return Rule(module.CODE, name, page, module.NEEDS, module.check, module.sick, module.healthy, page.split("\n", 1)[0])
+    return Rule(module.CODE, name, page, module.NEEDS, module.check, module.sick, module.healthy, page.split("\n", 1)[0],
+                getattr(module, "EXPLAINS", ()), getattr(module, "in_order", lambda trace: ""))  # fmt: skip

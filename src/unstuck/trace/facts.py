@@ -110,6 +110,60 @@ class LossTerm(msgspec.Struct):
     labels: LabelStats = msgspec.field(default_factory=LabelStats)
 
 
+class LayerLook(msgspec.Struct):
+    """One look at the tensor a layer's graph node saved, on one batch. Shares are of units or of values, 0..1."""
+
+    step: int
+    rows: int = 0  # samples (and positions) the shares below were taken over
+    rms: float | None = None  # root mean square of the values
+    mean: float | None = None
+    spread: float | None = None  # share of the mean square that differs between rows: 0 = all rows are the same
+    zeros: float | None = None  # relu: share of values that are 0
+    dead: float | None = None  # relu: share of units that are 0 in every row
+    derivative: float | None = None  # sigmoid, tanh: mean derivative over its largest possible value
+    saturated: float | None = None  # sigmoid, tanh: share of values whose derivative is below 1/20 of the largest
+    one_sided: float | None = None  # sigmoid, tanh: share of units that are saturated at the same end in every row
+    signal: float | None = None  # root mean square of the loss's gradient with respect to this tensor, where measured
+
+
+class Layer(msgspec.Struct):
+    """An operation of the forward pass with the numbers that passed it; in the order of the forward pass."""
+
+    op: str  # linear, conv, embedding, relu, sigmoid, tanh, batch_norm, layer_norm, ...
+    of: str = "output"  # what was looked at: the layer's "input" (linear, conv, norms) or its "output" (activations)
+    shape: list[int] | None = None  # of the tensor that was looked at
+    units: int | None = None
+    site: Site | None = None
+    made: Site | None = None
+    module: str = ""
+    parameters: list[str] = msgspec.field(default_factory=list)
+    data: bool = False  # what enters is data: no trained layer lies before it
+    looks: list[LayerLook] = msgspec.field(default_factory=list)
+
+    @property
+    def where(self) -> Site | None:
+        """The line to edit: the constructor of a library module, otherwise the line that ran the operation."""
+        return self.made or self.site
+
+    @property
+    def name(self) -> str:
+        """`encoder.0` for a layer with parameters encoder.0.weight and .bias; otherwise the operation."""
+        if self.parameters:
+            return self.parameters[0].rpartition(".")[0] or self.parameters[0]
+        return self.op
+
+
+class ParameterLook(msgspec.Struct):
+    """Norms of one tensor at one sampled step. 2-norms; shares 0..1."""
+
+    step: int
+    weight_norm: float = 0.0  # before the update
+    grad_norm: float = 0.0  # of the gradient the optimizer was given
+    update_norm: float = 0.0
+    zero_gradients: float = 0.0  # share of the entries whose gradient is exactly 0
+    lost: float = 0.0  # share of the entries with a gradient that the update left bit for bit as they were
+
+
 class Parameter(msgspec.Struct):
     """A tensor of the model."""
 
@@ -120,8 +174,136 @@ class Parameter(msgspec.Struct):
     held: bool = False  # some optimizer that steps has it in a group, by identity
     gradient: str = "unknown"  # none, zero, nonzero
     changed: bool | None = None  # bit for bit, since the first step; None: not compared
-    lag: bool = False  # belongs to the model that was called, yet was created after the optimizer
-    embedding: bool = False  # rows may stay untouched for good reasons
+    dtype: str = ""  # float32, bfloat16, ...
+    order: int | None = None  # rank of its layer in the forward pass: 0 is nearest to the data
+    made: Site | None = None  # the line that constructed its module
+    first_rms: float | None = None  # root mean square of its entries when first seen
+    fan_in: int | None = None  # inputs of each unit: entries of one row
+    equal_rows_first: float | None = None  # share of the rows (units) that equal another row exactly, when first seen
+    equal_rows: float | None = None  # the same at the last look
+    looks: list[ParameterLook] = msgspec.field(default_factory=list)
+
+
+class Probe(msgspec.Struct):
+    """One step's batch evaluated again, with the same random numbers, after the update. Losses in nats.
+
+    `scan` holds the loss at theta + s * (update of this step) for some factors s (0 is before, 1 is after the update).
+    """
+
+    step: int
+    before: float  # as the training computed it, before the update
+    again: float | None = None  # evaluated again before the update: equals `before` when the evaluation is faithful
+    after: float | None = None
+    predicted: float | None = None  # first-order decrease <g, -delta theta> where the gradient is of this batch alone
+    scan: dict[str, float] = msgspec.field(default_factory=dict)  # factor as text, "0.1" -> loss
+    evaluation: float | None = None  # after the update with every module in evaluation mode
+    training: float | None = None  # after the update with every module in training mode (where that is not how it ran)
+    accuracy: float | None = None  # of the labels, as the training ran
+    evaluation_accuracy: float | None = None
+    cosine: float | None = None  # between this gradient and the one of the step before
+
+
+class GradientCheck(msgspec.Struct):
+    """The derivative that backward gives along a direction, against the difference quotient of the loss itself."""
+
+    parameters: list[str]  # the tensors that were moved
+    slope: float  # <g, d>
+    difference: float  # (L(theta + e d) - L(theta - e d)) / 2e
+    error: float  # how far two difference quotients with different e disagree: their uncertainty
+    dtype: str = ""
+
+
+class ModeLayer(msgspec.Struct):
+    """A layer that behaves differently in training and in evaluation."""
+
+    kind: str  # dropout, batch-norm
+    name: str = ""
+    made: Site | None = None
+    p: float | None = None  # dropout: share that is set to 0
+    momentum: float | None = None  # batch norm: weight of the newest batch in the running statistics; None: a plain mean
+    tracked: int = 0  # batch norm: batches in its running statistics at the last look
+    training: int = 0  # forward passes (with gradient, in this training) in training mode
+    evaluating: int = 0  # and in evaluation mode
+    last_training_step: int | None = None  # the last optimizer step at which it was in training mode
+    smallest_rows: int | None = None  # batch norm: fewest values per channel it normalised over
+
+
+class Inputs(msgspec.Struct):
+    """A tensor that is given to the model as data. Shares 0..1; statistics over the captured rows, finite entries only."""
+
+    name: str = ""
+    kind: str = ""  # real, ids (integers), bool
+    shape: list[int] | None = None
+    dtype: str = ""
+    calls: int = 0
+    rows: int = 0
+    lowest: float | None = None
+    highest: float | None = None
+    mean: float | None = None
+    rms: float | None = None
+    column_std_low: float | None = None  # smallest, median, largest standard deviation of a column over the rows;
+    column_std_mid: float | None = None  # columns that do not vary at all are left out
+    column_std_high: float | None = None
+    column_mean_high: float | None = None  # largest |mean| of a column
+    constant_columns: float | None = None  # share of the columns that never vary
+    distinct_rows: int = 0  # different rows among those captured
+    nonfinite_calls: int = 0
+    nonfinite_share: float = 0.0
+    same_calls: int = 0  # calls whose batch (input and labels) equals the first call's, entry for entry
+    compared_calls: int = 0
+    part_of: int | None = None  # rows of the tensor this batch is a slice of, where it is a view of a longer one
+    site: Site | None = None  # the line that called the model
+
+
+class Loader(msgspec.Struct):
+    """A DataLoader."""
+
+    rows: int | None = None
+    batch_size: int | None = None
+    batches: int | None = None
+    shuffled: bool | None = None
+    sampler: str = ""
+    made: Site | None = None
+    iterators: int = 0  # how often an iteration was begun
+    taken: int = 0  # batches taken from it in all
+    longest: int = 0  # most batches taken from one iterator
+    site: Site | None = None  # the line that iterates
+
+
+class Clipping(msgspec.Struct):
+    """Calls of clip_grad_norm_ or clip_grad_value_."""
+
+    kind: str  # norm, value
+    threshold: float
+    calls: int = 0
+    active: int = 0  # calls that made the gradient smaller
+    smallest: float | None = None  # norm before clipping (2-norm; for value: largest entry)
+    largest: float | None = None
+    total: float = 0.0  # sum over the calls, for the mean
+    site: Site | None = None
+
+
+class Reshaped(msgspec.Struct):
+    """A view or reshape that gave axes each other's sizes: what a transposition would do to the shape, not to memory."""
+
+    before: list[int]
+    after: list[int]
+    site: Site | None = None
+    samples_mixed: bool = False  # the axis of the samples is among those that moved
+    function: str = ""
+    calls: int = 1
+
+
+class Formula(msgspec.Struct):
+    """A loss or a normaliser written out by hand: log(softmax(x)), log(sum(exp(x)))."""
+
+    kind: str  # log-of-softmax, log-sum-exp
+    site: Site | None = None
+    largest: float | None = None  # of the numbers that are exponentiated
+    smallest: float | None = None  # of the numbers whose logarithm is taken
+    dtype: str = ""
+    shifted: bool = False  # the maximum is subtracted first: safe
+    guarded: bool = False  # a small constant is added or a clamp stands before the logarithm
 
 
 class Optimizer(msgspec.Struct):
@@ -144,6 +326,8 @@ class Optimizer(msgspec.Struct):
     momentum: float = 0.0
     scheduler: Site | None = None
     hyper: str = ""  # text of the options, to tell a sweep from a rebuilt model
+    decoupled: bool = False  # its weight decay acts on the weights, not through the gradient (AdamW)
+    adaptive: bool = False  # each weight's step is divided by the size of its own gradient (Adam, RMSprop, Adagrad, ...)
 
 
 class Break(msgspec.Struct):
@@ -182,8 +366,7 @@ class Loop(msgspec.Struct):
     """Counts of what the training loop did. All are totals over the training."""
 
     forwards: int = 0  # of the model, in grad mode
-    eval_forwards: int = 0  # of those, with training=False although it has dropout or batch-norm layers
-    mode_layers: list[str] = msgspec.field(default_factory=list)
+    eval_forwards: int = 0  # of those, in evaluation mode although the model has dropout or batch-norm layers
     dropped_forwards: int = 0  # forward passes in grad mode that no backward followed
     backwards: int = 0
     steps: int = 0
@@ -219,6 +402,7 @@ class Loop(msgspec.Struct):
     unjudged: str = ""  # why no verdict about the level of the loss is given
     functional: bool = False  # no optimizer object: the weights are updated by hand
     adversarial: int = 0  # backward calls that sent gradients into tensors of an optimizer that did not step on them
+    step_seconds: float | None = None  # median time between optimizer steps
     freezes: list[Site] = msgspec.field(default_factory=list)  # lines that set requires_grad to False
 
 
@@ -234,6 +418,17 @@ class Facts(msgspec.Struct):
     parameters_total: int = 0
     optimizers: list[Optimizer] = msgspec.field(default_factory=list)
     loop: Loop = msgspec.field(default_factory=Loop)
+    layers: list[Layer] = msgspec.field(default_factory=list)
+    probes: list[Probe] = msgspec.field(default_factory=list)
+    gradient_checks: list[GradientCheck] = msgspec.field(default_factory=list)
+    modes: list[ModeLayer] = msgspec.field(default_factory=list)
+    inputs: list[Inputs] = msgspec.field(default_factory=list)
+    loaders: list[Loader] = msgspec.field(default_factory=list)
+    clippings: list[Clipping] = msgspec.field(default_factory=list)
+    reshapes: list[Reshaped] = msgspec.field(default_factory=list)
+    formulas: list[Formula] = msgspec.field(default_factory=list)
+    operations: list[str] = msgspec.field(default_factory=list)  # kinds of operation between the data and the judged loss
+    custom: list[Break] = msgspec.field(default_factory=list)  # autograd Functions of the user's own: function, line
     breaks: list[Break] = msgspec.field(default_factory=list)
     exceptions: list[Raised] = msgspec.field(default_factory=list)
     nonfinite: NonFinite | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 
@@ -41,11 +43,27 @@ class Series(msgspec.Struct):
         return column[~np.isnan(column)]
 
 
+class Pairs(msgspec.Struct):
+    """Captured (input, label) pairs in the order in which the training saw them.
+
+    x: [n, d] float32 (kind "real") or int64 (kind "ids": token ids); y: [n] int64 class labels; batch: [n] int64, the
+    number of the batch a row came from. Wide inputs hold a fixed subset of the columns.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    batch: np.ndarray
+    kind: str = "real"
+    columns: int = 0  # of the whole input
+
+
 class Trace(msgspec.Struct):
     """Everything seen of one training; what a rule is asked about."""
 
     facts: Facts
     series: Series
+    pairs: Pairs | None = None
+    known: dict[str, Any] = msgspec.field(default_factory=dict)  # what was worked out once from this trace: symptom, ...
 
     def has(self, channel: str) -> bool:
         """Was this channel observed?"""
@@ -67,6 +85,12 @@ class Trace(msgspec.Struct):
                 return bool(f.parameters)
             case "optimizers":
                 return bool(f.optimizers)
+            case "layers" | "probes" | "gradient_checks" | "inputs" | "operations":
+                return bool(getattr(f, channel))
+            case "pairs":
+                return self.pairs is not None and len(self.pairs.y) > 0
+            case "modes" | "loaders" | "clippings" | "reshapes" | "formulas":
+                return True
             case "loop" | "breaks" | "exceptions" | "nonfinite":
                 return True
         raise KeyError(f"no channel {channel!r}")

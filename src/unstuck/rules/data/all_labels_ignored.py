@@ -34,6 +34,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "D206"
 NEEDS = ("labels",)
+EXPLAINS = ("N701", "D210")
 
 FEWEST = 10  # calls for a rate
 

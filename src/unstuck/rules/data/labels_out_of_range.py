@@ -38,6 +38,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "D201"
 NEEDS = ()
+EXPLAINS = ("N701", "W111")
 
 _MESSAGE = re.compile(r"out[ -]of[ -]bounds|device-side assert|t >= 0 && t < n_classes", re.IGNORECASE)
 _INDEX = frozenset({"cross-entropy", "nll"})
@@ -121,6 +122,14 @@ def _finding(term: LossTerm | None, text: str, error: Raised | None) -> Finding:
             else "Encode the labels as 0..K-1 for K outputs; give rows without a label the ignore_index."
         ),
     )
+
+
+def in_order(trace: Trace) -> str:
+    term = trace.facts.term
+    if term is None or term.labels.kind != "index" or not term.classes or not term.labels.kept or term.labels.outside:
+        return ""
+    low, high = int(term.labels.lowest or 0), int(term.labels.highest or 0)
+    return f"labels {low} to {high} for {term.classes} outputs over {term.labels.kept} rows"
 
 
 def sick() -> Trace:

@@ -33,6 +33,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "D210"
 NEEDS = ("labels", "path")
+EXPLAINS = ("W108",)
 
 ROWS, CALLS = 20, 2
 _LOSSES = frozenset({"cross-entropy", "nll", "soft-cross-entropy", "bce", "bce-logits"})

@@ -36,6 +36,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "G301"
 NEEDS = ("loop",)
+EXPLAINS = ("U404", "U406", "U410", "U402", "G302", "W109", "U403")
 
 REASONS = {
     "argmax": "argmax returns class numbers, which have no derivative",
@@ -110,6 +111,13 @@ def _locations(facts: Facts, cause: Break | None, error: Raised | None) -> list:
         cause.site if cause is not None else None, term.site if term is not None else None,
         error.site if error is not None else None, facts.loop.backward_site,
     )  # fmt: skip
+
+
+def in_order(trace: Trace) -> str:
+    trained = [p for p in trace.facts.parameters if p.trainable]
+    if not trace.facts.loop.steps or not trained or not all(p.reached for p in trained):
+        return ""
+    return f"a gradient path leads from the loss to all {len(trained)} tensors"
 
 
 def sick() -> Trace:

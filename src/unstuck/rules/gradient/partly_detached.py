@@ -40,6 +40,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "G302"
 NEEDS = ("parameters",)
+EXPLAINS = ("U402",)
 
 _CUTS = frozenset({"detach", "no_grad", "data"})
 

@@ -37,6 +37,7 @@ from unstuck.trace.trace import Series, Trace
 
 CODE = "N701"
 NEEDS = ("nonfinite",)
+EXPLAINS = ("U408", "U410")
 
 TAIL = 5  # recorded steps without a number, after steps that all had one
 
@@ -155,6 +156,13 @@ def _locations(facts: Facts, found: NonFinite) -> list:
         found.site, term.site if term is not None else None,
         facts.loop.step_site if found.what == "parameter" else facts.loop.backward_site,
     )  # fmt: skip
+
+
+def in_order(trace: Trace) -> str:
+    measured = trace.series.measured("loss")
+    if not len(measured) or not np.isfinite(measured).all() or trace.facts.nonfinite is not None:
+        return ""
+    return f"all {len(measured)} recorded losses and the final weights are finite"
 
 
 def sick() -> Trace:

@@ -40,6 +40,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U403"
 NEEDS = ("parameters",)
+EXPLAINS = ("G301", "G302", "U404", "U402", "U410", "U401")
 
 _NO_GRAD = "does not require grad"
 _LAYERS = frozenset({"linear", "conv", "matmul", "rnn", "embedding"})

@@ -34,6 +34,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U405"
 NEEDS = ("loop",)
+EXPLAINS = ("N701",)
 
 
 def check(trace: Trace) -> Finding | None:
@@ -78,6 +79,13 @@ def check(trace: Trace) -> Finding | None:
             intervention=Intervention("zero-before-backward"),
         ),
     )
+
+
+def in_order(trace: Trace) -> str:
+    loop = trace.facts.loop
+    if loop.stale_checked <= 1 or loop.stale:
+        return ""
+    return f"gradients had been zeroed before each of {loop.stale_checked} steps"
 
 
 def sick() -> Trace:

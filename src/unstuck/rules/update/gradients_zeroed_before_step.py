@@ -33,6 +33,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U406"
 NEEDS = ("parameters", "optimizers")
+EXPLAINS = ("U410", "U404")
 
 
 def check(trace: Trace) -> Finding | None:

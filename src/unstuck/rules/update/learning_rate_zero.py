@@ -37,6 +37,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U407"
 NEEDS = ("optimizers",)
+EXPLAINS = ("U410",)
 
 FEWEST_STEPS = 5  # a warm-up may begin with a few steps at 0
 MOSTLY = 0.9

@@ -38,6 +38,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U401"
 NEEDS = ("parameters", "optimizers")
+EXPLAINS = ("U402", "G302", "U410", "U409")
 
 
 def check(trace: Trace) -> Finding | None:
@@ -91,7 +92,7 @@ def check(trace: Trace) -> Finding | None:
 def _stale(optimizer: Optimizer, facts: Facts) -> bool:
     """Does it hold tensors that do not belong to the model? Own tensors that are not used are an idle head."""
     own = {p.name for p in facts.parameters}
-    return any(name not in own for name in optimizer.stranger_names) or any(p.lag for p in facts.parameters)
+    return any(name not in own for name in optimizer.stranger_names)
 
 
 def _held_instead(optimizer: Optimizer) -> Evidence:
@@ -105,6 +106,13 @@ def _held_instead(optimizer: Optimizer) -> Evidence:
         "have no gradient.",
         value=float(optimizer.strangers), unit="tensors", source="loop",
     )  # fmt: skip
+
+
+def in_order(trace: Trace) -> str:
+    reached = [p for p in trace.facts.parameters if p.trainable and p.reached]
+    if not trace.facts.loop.steps or not reached or not all(p.held for p in reached):
+        return ""
+    return f"the optimizer holds all {len(reached)} tensors that the loss reaches"
 
 
 def sick() -> Trace:

@@ -51,7 +51,7 @@ def check(trace: Trace) -> Finding | None:
     if not held or not loose:
         return None
     own = {p.name for p in facts.parameters}
-    if any(p.lag for p in loose) or any(n not in own for o in stepping for n in o.stranger_names):
+    if any(n not in own for o in stepping for n in o.stranger_names):
         return None  # stale tensors of a replaced layer: U401
     numbers = sum(math.prod(p.shape) for p in loose)
     share = numbers / max(1, sum(math.prod(p.shape) for p in reached))

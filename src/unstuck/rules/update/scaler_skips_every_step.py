@@ -33,6 +33,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U408"
 NEEDS = ("loop",)
+EXPLAINS = ("U404", "U410", "N701")
 
 FEWEST = 5  # the scale is found by a few skips
 SHARE = 0.95

@@ -101,6 +101,13 @@ def _by_hand(facts: Facts, line: Site) -> Finding:
     )  # fmt: skip
 
 
+def in_order(trace: Trace) -> str:
+    loop = trace.facts.loop
+    if not loop.no_effect_checked or loop.no_effect:
+        return ""
+    return f"weights changed at each of {loop.no_effect_checked} sampled steps"
+
+
 def sick() -> Trace:
     trace = synthetic.training(state="at-chance")
     trace.facts.loop.no_effect = trace.facts.loop.no_effect_checked

@@ -36,6 +36,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U404"
 NEEDS = ("parameters",)
+EXPLAINS = ("U402", "U405", "U401")
 
 
 def check(trace: Trace) -> Finding | None:

@@ -34,6 +34,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "U411"
 NEEDS = ("loop",)
+EXPLAINS = ("D201", "W108", "W113")
 
 FEWEST = 5
 

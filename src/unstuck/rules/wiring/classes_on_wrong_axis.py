@@ -37,6 +37,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W113"
 NEEDS = ("terms",)
+EXPLAINS = ("D201", "W108")
 
 _KINDS = frozenset({"cross-entropy", "soft-cross-entropy", "nll"})
 

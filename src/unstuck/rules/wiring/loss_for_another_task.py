@@ -38,6 +38,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W109"
 NEEDS = ("terms", "labels")
+EXPLAINS = ("W110",)
 
 _MARGINS = frozenset({"hinge", "soft-margin"})
 _KINDS = REGRESSIONS | _MARGINS | {"poisson", "mape"}

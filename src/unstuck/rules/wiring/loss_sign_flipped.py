@@ -34,6 +34,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W112"
 NEEDS = ("terms", "loop")
+EXPLAINS = ("N701",)
 
 _CLASSIFICATION = frozenset({"cross-entropy", "soft-cross-entropy", "nll", "bce", "bce-logits"})
 ENOUGH = 5  # sampled steps that all go up the gradient

@@ -34,6 +34,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W111"
 NEEDS = ("terms",)
+EXPLAINS = ("N701", "W103")
 
 _SQUASHING = frozenset({"sigmoid", "softmax", "exp", "log_sigmoid", "log_softmax"})
 _HEADS = frozenset({"linear", "conv", "embedding", "rnn"})

@@ -34,6 +34,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W107"
 NEEDS = ("terms", "values")
+EXPLAINS = ("N701",)
 
 _HEADS = frozenset({"linear", "conv", "embedding", "rnn", "cosine_similarity"})
 

@@ -35,6 +35,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W104"
 NEEDS = ("terms",)
+EXPLAINS = ("W101", "W105", "W108", "D210", "W103")
 
 
 def check(trace: Trace) -> Finding | None:

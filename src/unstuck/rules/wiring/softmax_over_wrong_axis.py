@@ -42,6 +42,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W105"
 NEEDS = ("terms",)
+EXPLAINS = ("W101", "W103", "N701")
 
 _CATEGORICAL = frozenset({"cross-entropy", "soft-cross-entropy", "nll"})
 _ELEMENTWISE_TARGETS = frozenset({"bce", "bce-logits", "mse", "l1", "smooth-l1", "huber"})

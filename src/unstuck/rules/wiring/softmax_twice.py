@@ -97,6 +97,14 @@ def check(trace: Trace) -> Finding | None:
     return None
 
 
+def in_order(trace: Trace) -> str:
+    term = trace.facts.term
+    if term is None or term.kind not in {"cross-entropy", "soft-cross-entropy"} or term.path_end != "parametric":
+        return ""
+    between = [n.op for n in term.path[:-1]]
+    return f"between the last layer and the loss: {', '.join(between) if between else 'nothing'}" if term.path else ""
+
+
 def sick() -> Trace:
     softmax = OpNode(
         "softmax", "SoftmaxBackward0", [64, 5], dim=1, site=synthetic.site(41, "return F.softmax(self.head(x), dim=1)")
