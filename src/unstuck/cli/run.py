@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,9 @@ def run(
         report.check_writable(file)
     directory = _directory(trace)
     files = [os.path.abspath(f) for f in output or []]  # the script may change the working directory
-    observed = observe(chosen, directory, announce=None if quiet else _Announce(), limit=steps)
+    observed = observe(
+        chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(_suspicious, directory)
+    )
     diagnosis = _report(observed, files, quiet)
     _leave(observed, diagnosis, fail_on)
 
@@ -86,6 +89,18 @@ def _directory(trace: str | None) -> Path:
         number += 1
         path = base.with_name(f"{base.name}-{number}")
     return path.absolute()
+
+
+def _suspicious(directory: Path, training: int) -> bool:
+    """Does the trace so far show anything but learning? Then a thorough look is worth its price."""
+    from unstuck.symptom import symptom_of
+    from unstuck.trace.storage import read_run
+
+    trace = next((t for t in read_run(directory).traces if t.facts.id == training), None)
+    if trace is None or not len(trace.series):
+        return False
+    symptom = symptom_of(trace)
+    return symptom.judged and not symptom.learns and symptom.name != "too-early"
 
 
 class _Announce:

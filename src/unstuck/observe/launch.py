@@ -141,8 +141,14 @@ class Target:
         exec(self.code, main.__dict__)
 
 
-def observe(target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0) -> Observed:
-    """Run the target under observation. Never raises what the script raises: it is in the result."""
+def observe(
+    target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
+    suspicious: Callable[[int], bool] | None = None,
+) -> Observed:  # fmt: skip
+    """Run the target under observation. Never raises what the script raises: it is in the result.
+
+    `suspicious(n)` is asked at the end whether training number n, read from the trace so far, is worth a thorough look.
+    """
     run = Run(
         script=target.shown, arguments=list(target.arguments), directory=os.getcwd(),
         python=platform.python_version(), started=time.time(),
@@ -158,7 +164,7 @@ def observe(target: Target, directory: Path, *, announce: Callable[[Facts], None
         try:
             from unstuck.observe.torch_loop import Observer
 
-            watching = Observer(writer, run, announce=announce, limit=limit)
+            watching = Observer(writer, run, announce=announce, limit=limit, suspicious=suspicious)
             observer.append(watching)
             watching.install()
             import torch

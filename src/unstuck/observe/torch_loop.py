@@ -29,15 +29,19 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from unstuck.observe import sites, torch_graph, torch_spy, torch_values
+from unstuck.observe import sites, torch_data, torch_graph, torch_modules, torch_probes, torch_spy, torch_values
 from unstuck.trace.facts import (
     Break,
+    Clipping,
     Facts,
+    Loader,
     LossTerm,
+    ModeLayer,
     NonFinite,
     OpNode,
     Optimizer,
     Parameter,
+    Probe,
     Raised,
     Run,
     Site,
@@ -53,6 +57,11 @@ PROBE_NUMBERS = 20_000_000  # weights that are copied at a sampled step; beyond 
 READ_ALL = 128  # backward calls that are all looked at
 SHORT_STEP = 5e-3  # seconds; after READ_ALL, of a training with shorter steps one in 32 is looked at
 _ZERO_SAMPLE = 4
+_ADAPTIVE = tuple(
+    getattr(torch.optim, n) for n in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Rprop")
+    if hasattr(torch.optim, n)
+)  # fmt: skip
+_ADAPTIVE_NAMES = ("Adam", "Lion", "LAMB", "Lamb", "Adafactor", "Sign", "Shampoo", "Muon", "RMS", "Prodigy")
 
 
 def is_deep(n: int) -> bool:
@@ -70,9 +79,10 @@ def is_sampled(n: int) -> bool:
 
 
 def is_looked_at(n: int) -> bool:
-    """One backward call in 32, at irregular distances: a loop with a period (two losses in turn) must not be seen
-    through one phase of it only. Knuth's multiplicative hash; the training's random numbers are not ours to draw."""
-    return (n * 2654435761 & 0xFFFFFFFF) >> 27 == 0
+    """Deep steps, and one backward call in 32 at irregular distances: a loop with a period (two losses in turn) must not
+    be seen through one phase of it only. Knuth's multiplicative hash; the training's random numbers are not ours to
+    draw."""
+    return (n * 2654435761 & 0xFFFFFFFF) >> 27 == 0 or is_deep(n)
 
 
 class Local(threading.local):
@@ -101,6 +111,7 @@ class Recipe:
         self.places: list[tuple[str, Site | None]] = []  # node names and lines in the order of the walk, when spied
         self.root = ""  # name of the graph's root node
         self.flat = False  # the path runs through an operation with derivative zero
+        self.data_route: tuple[int, ...] | None = None  # edges from the root to the first layer that data enters
 
 
 class State:
@@ -131,6 +142,14 @@ class State:
         self.glance = NAN
         self.by_hand: list[tuple[weakref.ref[Any], Any, Any]] = []  # tensor, its values, its gradient
         self.began = time.monotonic()
+        self.data = torch_data.Data(self.facts)
+        self.modes: dict[int, tuple[weakref.ref[Any], ModeLayer]] = {}
+        self.tape: torch_probes.Tape | None = None  # of the latest probed step
+        self.probing: Probe | None = None
+        self.fresh_tape = False  # it belongs to the backward that the next step follows
+        self.clip_factor = 1.0  # norm of the gradient before clipping over the norm after it
+        self.first_step = self.last_step = 0.0  # when the first and the latest looked-at step ended
+        self.own_at_first_step = 0.0
 
 
 class Observer:
@@ -141,12 +160,14 @@ class Observer:
     """
 
     def __init__(
-        self, writer: Writer | None, run: Run, *, announce: Callable[[Facts], None] | None = None, limit: int = 0
-    ) -> None:
+        self, writer: Writer | None, run: Run, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
+        suspicious: Callable[[int], bool] | None = None,
+    ) -> None:  # fmt: skip
         self.writer = writer
         self.run = run
         self.announce = announce
         self.limit = limit
+        self.suspicious = suspicious  # asked at the end about training number n: is a thorough look worth its price?
         self.local = Local()
         self.lock = threading.RLock()
         self.pid = os.getpid()
@@ -167,7 +188,13 @@ class Observer:
         self.forwards = 0
         self.dropped = 0
         self.eval_forwards = 0
-        self.spy = torch_spy.Spy(self.own_error, self.function_raised)
+        self.spy = torch_spy.Spy(self.own_error, self.function_raised, self.local)
+        self.packs = False  # saved-tensor hooks are in use: reading a saved tensor may run the user's code
+        self.inputs: list[weakref.ref[Any]] = []  # tensors given to the first model call since the last backward
+        self.loader_made: weakref.WeakKeyDictionary[Any, Loader] = weakref.WeakKeyDictionary()
+        self.iterators: weakref.WeakKeyDictionary[Any, tuple[Loader, list[int]]] = weakref.WeakKeyDictionary()
+        self.loaders: list[Loader] = []
+        self.input_site: Site | None = None
         self.spy_pushed = False
         self.spy_left = SPIED_PASSES
         self.spied_passes = 0
@@ -181,6 +208,7 @@ class Observer:
         self.short: State | None = None
         self.looking = True
         self.restore: list[Callable[[], None]] = []
+        self.mode_layers: dict[int, tuple[weakref.ref[Any], list[tuple[str, Any]]]] = {}
         self.orphans: list[Raised] = []
         self.orphan_terms: list[LossTerm] = []
         self.total_steps = 0
@@ -208,12 +236,20 @@ class Observer:
             replace(scaler, "step", self._scaler_step)
             replace(scaler, "__init__", self._scaler_init)
         replace(torch, "compile", self._compile)
+        replace(torch.autograd.graph.saved_tensors_hooks, "__enter__", self._packing)
+        for owner in (torch.nn.utils, torch.nn.utils.clip_grad):
+            for name in ("clip_grad_norm_", "clip_grad_value_"):
+                replace(owner, name, self._clip)
+        replace(torch.utils.data.DataLoader, "__init__", self._loader_init)
+        replace(torch.utils.data.DataLoader, "__iter__", self._loader_iter)
+        replace(torch.utils.data.dataloader._BaseDataLoaderIter, "__next__", self._loader_next)
         for handle in (
             register_optimizer_step_pre_hook(self._pre_step), register_optimizer_step_post_hook(self._post_step)
         ):  # fmt: skip
             self.restore.append(handle.remove)
         os.register_at_fork(after_in_child=self._forked)
         self._push_spy()
+        self._start_tape()
 
     def uninstall(self) -> None:
         self.active = False
@@ -263,7 +299,7 @@ class Observer:
         if not self.active or local.busy:
             return None
         local.busy = True
-        spying, self.spy.on = self.spy.on, False
+        spying, self.spy.on = self.spy.on or not self.spy_pushed, False  # one that is pushed meanwhile is awake
         began = time.perf_counter()
         try:
             with self.lock:
@@ -307,7 +343,7 @@ class Observer:
 
     def _grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.active or self.local.in_backward or torch.compiler.is_compiling():
+            if not self.active or self.local.busy or self.local.in_backward or torch.compiler.is_compiling():
                 return original(outputs, inputs, *args, **kwargs)
             state = self.guarded(self.before_grad, outputs, inputs, sites.caller(2))
             self.local.in_backward += 1  # under a torch function mode torch calls this name once more
@@ -353,7 +389,7 @@ class Observer:
         local, spy = self.local, self.spy
 
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if local.depth and not spy.on:
+            if local.busy or (local.depth and not spy.on):
                 return original(module, *args, **kwargs)
             if not self.active or local.in_backward or torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
@@ -369,6 +405,8 @@ class Observer:
                     root = False
             if root:
                 self.guarded(self.before_root, module, args, kwargs)
+            tape = spy.tape if not local.depth and torch.is_grad_enabled() else None
+            entry = self.guarded(tape.before, None, module, args, kwargs) if tape is not None else None
             local.depth += 1
             first = torch_spy.sequence() if spy.on else 0
             try:
@@ -379,7 +417,9 @@ class Observer:
                 raise
             finally:
                 local.depth -= 1
-            if spy.on:
+            if entry is not None and tape is not None:
+                self.guarded(tape.after, entry, out)
+            if spy.on and spy.noting:
                 spy.modules.append(torch_spy.ModuleCall(first, torch_spy.sequence(), local.depth, module))
                 del spy.modules[:-5000]
             if root:
@@ -452,15 +492,85 @@ class Observer:
 
         return compile
 
+    def _packing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __enter__(hooks: Any) -> Any:
+            self.packs = True
+            return original(hooks)
+
+        return __enter__
+
+    def _clip(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        kind = "value" if "value" in original.__name__ else "norm"
+
+        def clip(parameters: Any, threshold: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.active or self.current is None or not self.looking or self.local.busy:
+                return original(parameters, threshold, *args, **kwargs)
+            tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+            before = self.guarded(self._largest_gradient, tensors) if kind == "value" else None
+            out = original(tensors, threshold, *args, **kwargs)
+            self.guarded(self.clipped, kind, threshold, out if kind == "norm" else before, sites.caller(2))
+            return out
+
+        return functools.wraps(original)(_renamed(clip, original))
+
+    def _loader_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(loader: Any, *args: Any, **kwargs: Any) -> None:
+            original(loader, *args, **kwargs)
+            if self.active and not self.local.busy:
+                self.guarded(self.loader_built, loader, self._constructor_caller(loader))
+
+        return __init__
+
+    def _loader_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __iter__(loader: Any) -> Any:
+            out = original(loader)
+            record = self.loader_made.get(loader) if self.active else None
+            if record is not None:
+                record.iterators += 1
+                try:
+                    record.site = record.site or sites.site(sites.caller(2))
+                    self.iterators[out] = (record, [0])
+                except Exception as error:
+                    self.own_error(error)
+            return out
+
+        return __iter__
+
+    def _loader_next(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        iterators = self.iterators
+
+        def __next__(iterator: Any) -> Any:
+            out = original(iterator)
+            entry = iterators.get(iterator)
+            if entry is not None:
+                record, count = entry
+                count[0] += 1
+                record.taken += 1
+                record.longest = max(record.longest, count[0])
+            return out
+
+        return __next__
+
     # ------------------------------------------------------------------ the spy
 
+    def _start_tape(self) -> None:
+        """Record the next forward pass, so that its batch can be evaluated again."""
+        if self.spy_pushed:
+            self.spy.noting = self.spy_left > 0
+        else:
+            self._push_spy()
+            self.spy.noting = self.spy_left > 0
+        if self.spy_pushed:
+            self.spy.tape = torch_probes.Tape()
+
     def _push_spy(self) -> None:
+        self.spy.noting = True
         if not self.spy_pushed and not self.compiles and self.active and torch_spy.push(self.spy):
             self.spy_pushed = self.spy.on = True
 
     def _rest_spy(self) -> None:
         """Take the spy off the stack where that is possible; where it is not, it is asleep at least."""
-        if self.spy_pushed and self.spy_left <= 0:
+        if self.spy_pushed and self.spy_left <= 0 and self.spy.tape is None:
             self.spy.on = False
             if torch_spy.pop(self.spy):
                 self.spy_pushed = False
@@ -492,6 +602,9 @@ class Observer:
         self.forward_open = bool(module.training)
         self.last_root = weakref.ref(module)
         self.last_inputs = [weakref.ref(a) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
+        if not self.inputs:
+            self.inputs = self.last_inputs
+            self.input_site = sites.site(sites.caller(4)) if len(self.states) < 2 and self.total_steps < 3 else None
         if len(self.roots) < 32:
             self.roots.append(self.last_root)
 
@@ -530,6 +643,8 @@ class Observer:
         if self.spy_pushed and self.spy_left <= 0:
             self._rest_spy()
         loss = tensors[0] if isinstance(tensors, (tuple, list)) and tensors else tensors
+        tape, self.spy.tape = self.spy.tape, None
+        inputs, self.inputs = self.inputs, []
         if not isinstance(loss, torch.Tensor):
             return
         self.run.backward_seen = True
@@ -553,21 +668,81 @@ class Observer:
         if loop.backward_site is None:
             loop.backward_site = sites.site(frame)
         recipe = state.recipes.get(chain)
-        if recipe is None or is_deep(loop.backwards) or (self.spy_pushed and self.spy_left > 0) or self.fresh:
+        spied = self.spy_pushed and self.spy_left > 0
+        if recipe is None or is_deep(loop.backwards) or spied or self.fresh:
             recipe = self._examine(state, loss, chain, frame)
         if recipe.flat:
             loop.without_graph += 1
+        state.clip_factor = 1.0
+        state.fresh_tape = False
+        if tape is not None and state.pending == 1:
+            self._keep_tape(state, tape, loss)
         self._adversarial(state)
+        self._count_modes(state)
         state.pending_reached |= recipe.reached
         state.last_term = recipe.term
         self._check_zeroing(state, recipe)
         self._check_outside(state, anchor)
+        if recipe.labels is not None:
+            recipe.labels.last = None
         self._read(state, recipe, loss, chain)
+        if recipe.labels is not None and recipe.term is not None and recipe.term.judged:
+            self._take_data(state, recipe, loss, inputs)
         self.roots.clear()
+
+    def _take_data(self, state: State, recipe: Recipe, loss: Any, inputs: list[weakref.ref[Any]]) -> None:
+        tensors = [t for ref in inputs if (t := ref()) is not None]
+        if not tensors and recipe.data_route is not None and not self.packs:
+            node = torch_graph.follow(loss.grad_fn, recipe.data_route)
+            if node is not None:
+                _, value, data = torch_modules.saved(node, torch_graph.op_name(node))
+                tensors = [value] if data else []
+        if tensors and recipe.labels is not None and recipe.term is not None:
+            state.data.arrived(tensors, self.input_site)
+            state.data.labelled(recipe.labels.last, recipe.term.ignore_index)
+
+    def _keep_tape(self, state: State, tape: torch_probes.Tape, loss: Any) -> None:
+        tape.close(loss)
+        if tape.ready:
+            tape.home = [m for ref in self.roots if (m := ref()) is not None]
+            tape.value = float(loss.detach()) if loss.numel() == 1 else NAN
+            state.tape, state.fresh_tape = tape, True
+        elif not state.facts.probes:
+            state.facts.absent["probes"] = tape.trouble
+
+    def _count_modes(self, state: State) -> None:
+        """In which mode did dropout and batch-norm layers run in this forward pass?"""
+        for ref in self.roots:
+            model = ref()
+            if model is None:
+                continue
+            layers = self.mode_layers.get(id(model))
+            if layers is None or layers[0]() is not model:
+                found = [(n, m) for n, m in model.named_modules() if torch_probes.kind_of(m)][:64]
+                layers = self.mode_layers[id(model)] = (weakref.ref(model), found)
+                if len(self.mode_layers) > 256:
+                    self.mode_layers.clear()
+            for name, m in layers[1]:
+                entry = state.modes.get(id(m))
+                if entry is None:
+                    if len(state.modes) >= 64:
+                        break
+                    kind = torch_probes.kind_of(m)
+                    p = getattr(m, "p", getattr(m, "dropout", None)) if kind == "dropout" else None
+                    momentum = getattr(m, "momentum", None) if kind == "batch-norm" else None
+                    entry = (weakref.ref(m), ModeLayer(kind, name, self.made.get(m), p, momentum))
+                    state.modes[id(m)] = entry
+                    state.facts.modes.append(entry[1])
+                record = entry[1]
+                if m.training:
+                    record.training += 1
+                    record.last_training_step = state.facts.loop.steps + 1
+                else:
+                    record.evaluating += 1
 
     def after_backward(self) -> None:
         state = self.current
-        if self.spy_left > 0 and self.spy.ops:
+        if self.spy_left > 0 and self.spy.ops and self.spy.noting:
             self.spy_left -= 1
             self.spied_passes += 1
             if state is not None:
@@ -812,9 +987,11 @@ class Observer:
             relu = next(n for n in recipe.term.path if n.op == "relu")
             if node is not None:
                 self._zero_columns(self._under(recipe, node), relu)
-        if first or self.spy_pushed:
+        if first or (self.spy_pushed and self.spy.noting):
             self._find_terms(state, recipe, loss, names, hidden)
         self._parameters(state, reached, names, hidden)
+        if not self.packs and not hidden and (recipe.term is None or recipe.term.judged):
+            self._look_inside(state, recipe, loss, order, first)
         self._note_breaks(state, loss)
         if self.spy.freezes and not state.facts.loop.freezes:
             state.facts.loop.freezes = list(self.spy.freezes)
@@ -824,6 +1001,53 @@ class Observer:
             state.facts.made = self.made.get(model)
             state.facts.name = type(model).__name__
         return recipe
+
+    def _look_inside(self, state: State, recipe: Recipe, loss: Any, order: list[Any], first: bool) -> None:
+        """Layers, the order of the weights, hand-written formulas, functions of the user's own."""
+        facts = state.facts
+        step = facts.loop.steps + 1
+        if not is_deep(facts.loop.backwards) and facts.layers:
+            return
+        names = {key: record.name for key, (_, record) in state.parameters.items()}
+        torch_modules.look(order, step, facts.layers, names, self._describe)
+        for item in torch_modules.formulas(order, self._describe):
+            known = next((f for f in facts.formulas if f.kind == item.kind and (f.site == item.site or item.site is None)), None)
+            if known is None:
+                facts.formulas.append(item)
+            else:
+                for name, better in (("largest", max), ("smallest", min)):
+                    values = [v for v in (getattr(known, name), getattr(item, name)) if v is not None]
+                    setattr(known, name, better(values) if values else None)
+        del facts.formulas[8:]
+        for layer in facts.layers:
+            if layer.op == "batch_norm" and layer.looks and layer.looks[-1].step == step:
+                for record in facts.modes:
+                    if record.name == layer.name:
+                        rows = layer.looks[-1].rows
+                        record.smallest_rows = rows if record.smallest_rows is None else min(rows, record.smallest_rows)
+        for ref, record in state.modes.values():
+            m = ref()
+            if m is not None and getattr(m, "num_batches_tracked", None) is not None:
+                record.tracked = int(m.num_batches_tracked)
+        if first or not facts.operations:
+            for key, rank in torch_modules.orders(order).items():
+                entry = state.parameters.get(key)
+                if entry is not None:
+                    entry[1].order = rank
+            node = torch_graph.follow(loss.grad_fn, recipe.route) if recipe.term is not None else None
+            below = self._under(recipe, node) if node is not None else None
+            facts.operations = torch_modules.operations(order, below)
+            recipe.data_route = torch_modules.data_route(loss.grad_fn)
+        if self.spy.ops:
+            known = {c.function for c in facts.custom}
+            found = torch_modules.custom_functions(order, self._describe)
+            facts.custom.extend(c for c in found if c.function not in known)
+            for item in self.spy.reshapes:
+                if not any(r.site == item.site and r.after == item.after for r in facts.reshapes) and len(facts.reshapes) < 32:
+                    facts.reshapes.append(item)
+            for item in self.spy.dropouts:
+                if not any(d.made == item.made for d in facts.modes):
+                    facts.modes.append(item)
 
     def _names(self) -> dict[int, str]:
         names: dict[int, str] = {}
@@ -1040,6 +1264,12 @@ class Observer:
             ):
                 tensors.setdefault(key, p)
         facts = state.facts
+        owners: dict[int, Site | None] = {}
+        if any(key not in state.parameters for key in tensors):
+            for ref in self.roots:
+                for module in (model.modules() if (model := ref()) is not None else ()):
+                    for p in module._parameters.values():
+                        owners.setdefault(id(p), self.made.get(module))
         if self.roots and self.fresh and any(ref() is not None for ref, _ in state.parameters.values()):
             # The model is at hand, so what is dead now was replaced.
             for key in [k for k, (ref, _) in state.parameters.items() if ref() is None]:
@@ -1055,6 +1285,8 @@ class Observer:
                 state.parameters[key] = (weakref.ref(p), record)
                 facts.parameters.append(record)
                 facts.parameters_total += 1
+                torch_modules.first_sight(record, p)
+                record.made = owners.get(key)
                 self.by_leaf.setdefault(key, (weakref.ref(p), state))
                 if p.requires_grad:
                     state.checksums[key] = checksum(p)
@@ -1518,6 +1750,7 @@ class Observer:
         loop = state.facts.loop
         record = self._optimizer_record(state, optimizer)
         closure = _has_closure(args, kwargs)
+        measured = is_sampled(loop.steps) or is_deep(loop.steps + 1)
         lr = max((_number(g.get("lr")) for g in optimizer.param_groups), default=NAN)
         record.lr_first = lr if record.lr_first is None else record.lr_first
         record.lr_largest = lr if record.lr_largest is None else max(record.lr_largest, lr)
@@ -1525,7 +1758,7 @@ class Observer:
         record.lr_zero_steps += lr == 0
         record.scheduler = self.scheduler_made.get(optimizer, record.scheduler)
         if closure:
-            if is_sampled(loop.steps):
+            if measured:
                 trained = [p for g in optimizer.param_groups for p in g["params"] if p.requires_grad]
                 if trained and sum(p.numel() for p in trained) <= PROBE_NUMBERS:
                     self._probe = (optimizer, trained, [p.detach().clone() for p in trained], None, lr)
@@ -1542,10 +1775,12 @@ class Observer:
             elif not state.pending:
                 loop.step_before_backward += 1
             return
-        if not is_sampled(loop.steps):
+        if not measured:
             if state.facts.nonfinite is None:
                 self._check_gradients(state, tensors)
             return
+        if state.fresh_tape and state.pending == 1 and is_deep(loop.steps + 1):
+            self._begin_probe(state)
         loop.grad_checked += 1
         with_grad = [p for p in tensors if p.grad is not None and not p.grad.is_sparse]
         if sum(p.numel() for p in with_grad) > PROBE_NUMBERS or not with_grad:
@@ -1605,6 +1840,12 @@ class Observer:
         probe, self._probe = self._probe, None
         if probe is not None and probe[0] is optimizer:
             predicted, norm, ratio = self._measure(state, record, probe)
+            if state.probing is not None:
+                self._end_probe(state, probe, predicted)
+        state.probing, state.fresh_tape = None, False
+        state.last_step = time.monotonic()
+        if not state.first_step:
+            state.first_step, state.own_at_first_step = time.monotonic(), self.run.own_seconds
         tensors = (p for g in optimizer.param_groups for p in g["params"] if p.grad is not None)
         state.stale_probe = []
         for p in tensors:
@@ -1626,6 +1867,8 @@ class Observer:
         self._row(state, record.lr_last if record.lr_last is not None else NAN, predicted, norm, ratio)
         if loop.steps >= READ_ALL and loop.steps % READ_ALL == 0:
             self._may_shorten(state)
+        if is_deep(loop.steps + 1) and loop.backwards == loop.steps:
+            self._start_tape()
         if is_deep(loop.steps):
             self._parameters(state, frozenset(), {})
             self._strangers(state)
@@ -1670,6 +1913,10 @@ class Observer:
         predicted = -sum(
             float(torch.dot(p.grad.detach().flatten().float(), d.flatten().float())) for p, d in zip(tensors, delta)
         )
+        predicted *= state.clip_factor  # the gradient of the loss is the one before it was clipped
+        if is_deep(loop.steps):
+            records = ((state.parameters.get(id(p)), p, b) for p, b in zip(tensors, before))
+            torch_modules.update_looks([(e[1], p, b) for e, p, b in records if e is not None], loop.steps)
         moved = float(torch.stack(torch._foreach_norm(delta)).float().norm())
         size = float(torch.stack(torch._foreach_norm(before)).float().norm())
         if lr > 0 and math.isfinite(norm):
@@ -1691,6 +1938,125 @@ class Observer:
             state.reference = (weakref.ref(p), before[largest_tensor])
         return predicted, norm, moved / size if size else NAN
 
+    # ------------------------------------------------------------------ probes
+
+    def _begin_probe(self, state: State) -> None:
+        """Before the update: is the batch evaluated again what it was?"""
+        tape = state.tape
+        assert tape is not None
+        state.probing = Probe(state.facts.loop.steps + 1, tape.value)
+        self._replayed(state, lambda probe: setattr(probe, "again", tape.loss()))
+
+    def _end_probe(self, state: State, measured: tuple[Any, ...], predicted: float) -> None:
+        """After the update: the same batch at the new weights, in the other mode, and along the step."""
+        tape, probe = state.tape, state.probing
+        if tape is None or probe is None or probe.again is None:
+            return
+        if not math.isclose(probe.again, probe.before, rel_tol=1e-3, abs_tol=1e-6) and math.isfinite(probe.before):
+            state.facts.absent.setdefault("probes", "a batch evaluated again does not give the loss of the training")
+            return
+        if math.isfinite(predicted):
+            probe.predicted = predicted
+        _, tensors, before, _, _ = measured
+
+        def work(probe: Probe) -> None:
+            if tape.mode_layers:
+                probe.evaluation = tape.loss(evaluation=True)
+            probe.after = tape.loss()
+            won = probe.before - probe.after
+            # Where the step made it worse: would a shorter one have helped? Where it did next to nothing: a longer one?
+            factors = (0.1, 0.01) if not won > 0 else (10.0, 100.0) if won < 1e-3 * abs(probe.before) else ()
+            for factor in factors:
+                weights = {id(p): b + factor * (p.detach() - b) for p, b in zip(tensors, before)}
+                probe.scan[f"{factor:g}"] = tape.loss(weights=weights)
+
+        self._replayed(state, work)
+        state.facts.probes.append(probe)
+        del state.facts.probes[40:]
+
+    def _replayed(self, state: State, work: Callable[[Probe], None]) -> None:
+        """Run probe work so that the training does not notice; a failure of the replay is a fact about the replay."""
+        tape, probe = state.tape, state.probing
+        assert tape is not None and probe is not None
+        began = time.perf_counter()
+        try:
+            with torch_probes.unnoticed(tape), torch.no_grad():
+                work(probe)
+        except Exception as error:
+            state.facts.absent.setdefault("probes", f"the batch could not be evaluated again: {error}"[:200])
+            state.probing = None
+        self.run.probe_seconds += time.perf_counter() - began
+
+    def _thorough(self, state: State) -> None:
+        """Once, at the end of a training that is stuck: is the gradient the derivative of the loss? For at most the time
+        of a hundred of the training's own steps."""
+        facts, tape = state.facts, state.tape
+        if tape is None or not tape.ready or facts.nonfinite is not None or not facts.loop.steps:
+            return
+        seconds = facts.loop.step_seconds
+        if seconds is None or self.suspicious is None or not self.suspicious(facts.id):
+            return
+        began = time.perf_counter()
+        trained = [
+            (record.name, p) for ref, record in state.parameters.values()
+            if (p := ref()) is not None and record.trainable and record.reached
+        ]  # fmt: skip
+        trained.sort(key=lambda item: -item[1].dim())
+        try:
+            with torch_probes.unnoticed(tape):
+                facts.gradient_checks = torch_probes.check_gradient(
+                    tape, trained, lambda: time.perf_counter() - began > 90 * seconds
+                )
+        except Exception as error:
+            facts.absent["gradient_checks"] = f"the loss could not be evaluated again: {type(error).__name__}: {error}"[:200]
+        spent = time.perf_counter() - began
+        self.run.thorough_seconds += spent
+        self.run.thorough_steps += spent / seconds
+
+    @staticmethod
+    def _largest_gradient(tensors: list[Any]) -> float:
+        grads = [p.grad for p in tensors if p.grad is not None and not p.grad.is_sparse and p.grad.numel()]
+        return max((float(g.abs().max()) for g in grads), default=0.0)
+
+    def clipped(self, kind: str, threshold: Any, before: Any, frame: Any) -> None:
+        """A clipping call: `before` is the norm (or the largest entry) that it met."""
+        state = self.current
+        if state is None or before is None:
+            return
+        place, limit, norm = sites.site(frame), float(threshold), float(before)
+        known = next((c for c in state.facts.clippings if c.kind == kind and c.site == place), None)
+        if known is None:
+            if len(state.facts.clippings) >= 8:
+                return
+            known = Clipping(kind, limit, site=place)
+            state.facts.clippings.append(known)
+        known.threshold = limit
+        if not math.isfinite(norm):
+            return
+        known.calls += 1
+        known.active += norm > limit
+        known.smallest = norm if known.smallest is None else min(known.smallest, norm)
+        known.largest = norm if known.largest is None else max(known.largest, norm)
+        known.total += norm
+        if kind == "norm" and norm > limit > 0:
+            state.clip_factor = norm / limit
+
+    def loader_built(self, loader: Any, frame: Any) -> None:
+        try:
+            rows = len(loader.dataset)
+        except TypeError:
+            rows = None
+        sampler = type(getattr(loader, "sampler", None)).__name__
+        shuffled = {"RandomSampler": True, "SequentialSampler": False, "WeightedRandomSampler": True}.get(sampler)
+        try:
+            batches = len(loader)
+        except TypeError:
+            batches = None
+        record = Loader(rows, loader.batch_size, batches, shuffled, sampler, sites.site(frame))
+        self.loader_made[loader] = record
+        if len(self.loaders) < 16:
+            self.loaders.append(record)
+
     def _optimizer_record(self, state: State, optimizer: Any) -> Optimizer:
         entry = state.optimizers.get(id(optimizer))
         if entry is not None and entry[0]() is optimizer:
@@ -1701,7 +2067,8 @@ class Observer:
             type(optimizer).__name__, made=self.optimizer_made.get(optimizer),
             tensors=sum(len(g["params"]) for g in optimizer.param_groups), maximize=bool(group.get("maximize", False)),
             weight_decay=float(group.get("weight_decay", 0) or 0), momentum=float(betas[0] or 0),
-            hyper=hyper_text(optimizer),
+            hyper=hyper_text(optimizer), decoupled="AdamW" in type(optimizer).__name__ or bool(group.get("decoupled_weight_decay")),
+            adaptive=any(isinstance(optimizer, a) for a in _ADAPTIVE) or any(n in type(optimizer).__name__ for n in _ADAPTIVE_NAMES),
         )  # fmt: skip
         rebuilt = state.facts.loop.rebuilt_total
         same = next((o for _, o in state.optimizers.values() if o.hyper == record.hyper and o.made == record.made), None)
@@ -1814,8 +2181,11 @@ class Observer:
         for labels in state.labels:
             labels.publish()
         self._judgeable(state)
+        state.facts.loaders = self.loaders
+        state.data.publish()
         if self.writer is not None:
             try:
+                state.data.write(self.writer.directory)
                 self.writer.facts(state.facts)
                 self.writer.run(self.run)
             except OSError as error:
@@ -2035,7 +2405,14 @@ class Observer:
                 self._parameters(state, frozenset(), {})
                 self._strangers(state)
                 self._final_scan(state)
+                loop = state.facts.loop
+                if loop.steps > 1 and state.first_step:
+                    own = self.run.own_seconds - state.own_at_first_step
+                    loop.step_seconds = max(1e-9, state.last_step - state.first_step - own) / (loop.steps - 1)
                 self.snapshot(state)
+                self._thorough(state)
+                if state.facts.gradient_checks or "gradient_checks" in state.facts.absent:
+                    self.snapshot(state)
 
     def _final_scan(self, state: State) -> None:
         """relu and clamp can hide NaN weights behind a finite loss: look at the weights themselves."""
@@ -2049,6 +2426,11 @@ class Observer:
                     site=state.facts.loop.step_site,
                 )  # fmt: skip
                 return
+
+
+def _renamed(replacement: Any, original: Any) -> Any:
+    replacement.__name__ = original.__name__
+    return replacement
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:

@@ -14,6 +14,7 @@ its result handed on. Rules learned the hard way:
 
 from __future__ import annotations
 
+import sys
 import weakref
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 from unstuck.observe import sites
-from unstuck.trace.facts import Break, Site
+from unstuck.trace.facts import Break, ModeLayer, Reshaped, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,9 +137,14 @@ def pop(mode: TorchFunctionMode) -> bool:
 class Spy(TorchFunctionMode):
     """Notes torch functions while `on`. The owner pushes and pops it with the functions above."""
 
-    def __init__(self, report: Callable[[BaseException], None], raised: Callable[..., None]) -> None:
+    def __init__(self, report: Callable[[BaseException], None], raised: Callable[..., None], local: Any) -> None:
         super().__init__()
         self.on = False
+        self.noting = True  # False: only the tape is written
+        self.local = local  # .depth: are we inside a module call?
+        self.tape: Any = None  # torch_probes.Tape of the pass that is being recorded
+        self.reshapes: list[Reshaped] = []
+        self.dropouts: list[ModeLayer] = []
         self.report = report
         self.raised = raised
         self.ops: list[Op] = []
@@ -169,6 +175,16 @@ class Spy(TorchFunctionMode):
             # torch hands over the function by its present name: one that the script has put in its place would run twice.
             func = next((_BY_NAME[n] for n, f in vars(F).items() if f is func and n in _BY_NAME), func)
         first = sequence()
+        entry = None
+        tape = self.tape
+        if tape is not None and not self.local.depth:
+            self.on = False
+            try:
+                entry = tape.before(func, None, args, kwargs)
+            except Exception as own:
+                self.report(own)
+            finally:
+                self.on = True
         try:
             out = func(*args, **kwargs)
         except BaseException as error:
@@ -182,7 +198,10 @@ class Spy(TorchFunctionMode):
             raise
         self.on = False
         try:
-            self._note(func, args, kwargs, out, first)
+            if entry is not None:
+                tape.after(entry, out)
+            if self.noting:
+                self._note(func, args, kwargs, out, first)
         except Exception as own:
             self.report(own)
         finally:
@@ -213,6 +232,10 @@ class Spy(TorchFunctionMode):
             place = sites.site(sites.caller(2))
             if place is not None and place not in self.updates and len(self.updates) < 20:
                 self.updates.append(place)
+        if name in {"view", "reshape"} and len(self.reshapes) < 64:
+            self._reshaped(args, out, name)
+        elif name == "dropout" and len(self.dropouts) < 16:
+            self._dropped(args, kwargs)
         if len(self.ops) >= MAX_RECORDS:
             return
         frame = None
@@ -228,6 +251,34 @@ class Spy(TorchFunctionMode):
         if name in _ELEMENTWISE:
             self._outer(args, kwargs, out, first, last)
         self._gradient_lost(func, name, args, kwargs, out)
+
+    def _reshaped(self, args: tuple[Any, ...], out: Any, name: str) -> None:
+        """A view that gives axes each other's sizes: [8, 20, 16] as [20, 8, 16]. Axes of size 1 carry no order."""
+        if not args or not isinstance(args[0], torch.Tensor) or not isinstance(out, torch.Tensor):
+            return
+        before, after = [n for n in args[0].shape if n != 1], [n for n in out.shape if n != 1]
+        if before == after or len(before) < 2 or sorted(before) != sorted(after):
+            return
+        mixed = before[0] != after[0] and args[0].shape[0] > 1
+        place = sites.site(sites.caller(3))
+        self.reshapes.append(Reshaped(list(args[0].shape), list(out.shape), place, mixed, name))
+
+    def _dropped(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """F.dropout called by the script itself; that of nn.Dropout is known from the module."""
+        frame, hops = sites.caller(3), 0
+        inner = sys._getframe(3)
+        while inner is not None and inner is not frame and hops < 8:
+            if inner.f_code.co_filename.endswith(("modules/dropout.py", "modules/activation.py", "modules/transformer.py")):
+                return
+            inner, hops = inner.f_back, hops + 1  # type: ignore[assignment]
+        named = {**dict(zip(("input", "p", "training"), args)), **kwargs}
+        place = sites.site(frame)
+        if place is None or any(d.made == place for d in self.dropouts):
+            return
+        training = bool(named.get("training", True))
+        self.dropouts.append(
+            ModeLayer("dropout", "F.dropout", place, float(named.get("p", 0.5)), training=int(training), evaluating=int(not training))
+        )
 
     def _outer(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, first: int, last: int) -> None:
         pair = [list(a.shape) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)][:2]

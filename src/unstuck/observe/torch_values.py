@@ -71,6 +71,7 @@ class Labels:
         self._ones = np.zeros(0)
         self._of_ones = 0.0
         self._sum = self._squares = self._n = 0.0
+        self.last: np.ndarray | None = None  # class labels of the latest call, one for each row; None where there are none
 
     # ---------------------------------------------------------------- class indices
 
@@ -81,6 +82,7 @@ class Labels:
         y = numpy_of(targets).reshape(-1)
         stats.calls += 1
         stats.rows += y.size
+        self.last = y
         if term.ignore_index is not None:
             keep = y != term.ignore_index
             kept = y if keep.all() else y[keep]
@@ -201,6 +203,8 @@ class Labels:
         base = float(mass @ -np.log(prior)) / n
         self.counts += mass
         guess, label = lp.argmax(1), q.argmax(1)
+        if stats.kind == "one-hot":
+            self.last = label
         with np.errstate(invalid="ignore"):
             own = float(-(q * np.where(q > 0, lp, 0.0)).sum() / n)
         return Level(total if total is not None else own, chance, base, float((guess == label).mean()))
@@ -240,6 +244,8 @@ class Labels:
         self._of_ones += len(t2)
         positive = v2 > (0 if logits else 0.5)
         truth = t2 > 0.5
+        if columns == 1 and stats.kind == "binary":
+            self.last = truth[:, 0].astype(np.int64)
         accuracy = float((positive == truth).mean())
         if columns == 1 and (stats.kind in {"binary", ""}):
             self._binary_recent(positive[:, 0], truth[:, 0])
@@ -287,6 +293,7 @@ class Labels:
         accuracy = NAN
         k = t2.shape[1]
         if stats.kind == "one-hot":
+            self.last = t2.argmax(1)
             p = 1.0 / k
             chance = float((np.abs(t2 - p) ** power).mean())
             guess = numpy_of(values).reshape(-1, k)[: len(t2)]
@@ -294,6 +301,7 @@ class Labels:
                 accuracy = float((guess.argmax(1) == t2.argmax(1)).mean())
         elif stats.kind == "binary" and k == 1:
             chance = 0.5**power
+            self.last = t2[:, 0].astype(np.int64)
             guess = numpy_of(values).reshape(-1)[: len(t2)]
             accuracy = float(((guess > 0.5) == (t2[:, 0] > 0.5)).mean()) if len(guess) == len(t2) else NAN
         return Level(total if total is not None else NAN, chance, base, accuracy)

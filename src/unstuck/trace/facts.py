@@ -453,7 +453,10 @@ class Run(msgspec.Struct):
     framework: str = ""
     started: float = 0.0
     seconds: float = 0.0
-    own_seconds: float = 0.0  # time spent in our hooks
+    own_seconds: float = 0.0  # time spent in our hooks, probes included
+    probe_seconds: float = 0.0  # of it: evaluating batches again while the training ran
+    thorough_seconds: float = 0.0  # the thorough look at the end of a training that is stuck
+    thorough_steps: float = 0.0  # the same in steps of that training
     exit: str = ""  # "0", "3", "KeyboardInterrupt", "killed" ...
     own_errors: list[str] = msgspec.field(default_factory=list)
     exceptions: list[Raised] = msgspec.field(default_factory=list)

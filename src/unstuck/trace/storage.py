@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import numpy as np
 from unstuck.errors import TraceError
 from unstuck.trace import channels
 from unstuck.trace.facts import Facts, Run
-from unstuck.trace.trace import RunRecord, Series, Trace
+from unstuck.trace.trace import Pairs, RunRecord, Series, Trace
 from unstuck.trace.writer import FORMAT
 
 
@@ -42,7 +43,8 @@ def read_run(directory: str | os.PathLike[str]) -> RunRecord:
         columns = {n: np.ascontiguousarray(mine[n]) for n in header.series if n in channels.SERIES_NAMES}
         for name in channels.SERIES_NAMES:
             columns.setdefault(name, np.full(len(mine), np.nan))
-        traces.append(Trace(facts[number], Series(mine["step"].astype(np.int64), columns)))
+        series = Series(mine["step"].astype(np.int64), columns)
+        traces.append(Trace(facts[number], series, _pairs(folder / f"pairs-{number}.npz")))
     return RunRecord(run, traces, str(folder))
 
 
@@ -79,6 +81,20 @@ def _facts(folder: Path) -> tuple[Run, dict[int, Facts]]:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise TraceError(f"{folder}: damaged trace: facts.jsonl line {number}: {error}") from None
     return run, facts
+
+
+def _pairs(path: Path) -> Pairs | None:
+    """The captured (input, label) pairs; None where there are none or the file was not finished."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            pairs = Pairs(stored["x"], stored["y"], stored["batch"], str(stored["kind"]), int(stored["columns"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise TraceError(f"{path.parent}: damaged trace: {path.name}: {error}") from None
+    if not len(pairs.x) == len(pairs.y) == len(pairs.batch) or pairs.x.ndim != 2:
+        raise TraceError(f"{path.parent}: damaged trace: {path.name}: arrays of different length")
+    return pairs
 
 
 def _series(folder: Path, header: _Header) -> np.ndarray:

@@ -1,0 +1,179 @@
+"""The data a training is given: scale, constant parts, repeats, (input, label) pairs, loaders and clipping.
+
+Pairs are captured in the first passes until the buffer is full (a few thousand rows, at most `MAX_COLUMNS` columns of
+each); after that only the first and the last row of a batch are compared with those of the first one. What is kept is
+written to the run folder as arrays without pickle.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unstuck.observe import torch_values
+from unstuck.trace.facts import Facts, Inputs, Site
+
+MAX_ROWS = 4096
+MAX_COLUMNS = 1024
+MAX_IDS = 64  # positions of a sequence of ids
+MAX_BYTES = 16_000_000
+MAX_CALLS = 512  # calls whose rows are captured
+STRIDES_SEED = 0
+
+
+class Data:
+    """What is known of one training's data; writes into its facts."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.arrays: list[list[np.ndarray]] = []  # per input: captured rows, [rows, columns]
+        self.labels: list[np.ndarray] = []
+        self.batches: list[np.ndarray] = []
+        self.rows = 0
+        self.calls = 0
+        self.bytes = 0
+        self.paired = True
+        self.written = -1
+        self.now: list[Any] = []  # the tensors of the latest call, until its labels are known
+        self.first: tuple[bytes, ...] | None = None
+        self.ranges: list[tuple[float, float]] = []
+
+    @property
+    def full(self) -> bool:
+        return self.rows >= MAX_ROWS or self.calls >= MAX_CALLS or self.bytes >= MAX_BYTES
+
+    def arrived(self, tensors: list[Any], site: Site | None) -> None:
+        """The model was called with these tensors (only those without a gradient behind them are data)."""
+        self.now = [t for t in tensors if not t.requires_grad and t.dim() and not t.is_sparse and not t.is_complex()][:6]
+        known = self.facts.inputs
+        for i, t in enumerate(self.now):
+            if i == len(known):
+                kind = "bool" if t.dtype == torch.bool else "real" if t.is_floating_point() else "ids"
+                record = Inputs(f"input {i + 1} of the model", kind, list(t.shape), str(t.dtype).removeprefix("torch."), site=site)
+                base = t._base
+                if base is not None and base.dim() == t.dim() and base.shape[1:] == t.shape[1:]:
+                    record.part_of = int(base.shape[0])
+                known.append(record)
+                self.arrays.append([])
+                self.ranges.append((np.inf, -np.inf))
+            record = known[i]
+            record.calls += 1
+            base = t._base
+            if record.part_of is not None and (base is None or int(base.shape[0]) != record.part_of):
+                record.part_of = None
+
+    def labelled(self, y: np.ndarray | None, ignore: int | None) -> None:
+        """The labels of the batch that arrived last."""
+        tensors, self.now = self.now, []
+        if not tensors or y is None:
+            return
+        self._compare(tensors, y)
+        if self.full:
+            return
+        rows = int(tensors[0].shape[0])
+        main = [i for i, t in enumerate(tensors) if t.shape[0] == rows]
+        tokens = len(main) == 1 and not tensors[0].is_floating_point() and tensors[0].numel() == y.size != rows
+        if y.size != rows and not tokens:
+            self.paired = False
+        self.calls += 1
+        for i in main:
+            t = tensors[i].detach()
+            if tokens:
+                ids = torch_values.numpy_of(t).reshape(rows, -1).astype(np.int64)
+                before = np.concatenate((np.full((rows, 1), -1), ids[:, :-1]), axis=1)
+                part = np.stack((ids.reshape(-1), before.reshape(-1)), axis=1)
+            else:
+                part = self._columns(t)
+            if t.is_floating_point():
+                bad = ~np.isfinite(part)
+                if bad.any():
+                    self.facts.inputs[i].nonfinite_calls += 1
+                    self.facts.inputs[i].nonfinite_share = max(self.facts.inputs[i].nonfinite_share, float(bad.mean()))
+            self.arrays[i].append(part)
+            self.bytes += part.nbytes
+            self.facts.inputs[i].rows += rows
+        self.rows += y.size if (tokens or self.paired) else rows
+        if self.paired:
+            keep = y.astype(np.int64, copy=True)
+            if ignore is not None:
+                keep[keep == ignore] = np.iinfo(np.int64).min
+            self.labels.append(keep)
+            self.batches.append(np.full(len(keep), self.calls - 1, dtype=np.int64))
+
+    @staticmethod
+    def _columns(t: Any) -> np.ndarray:
+        flat = t.reshape(t.shape[0], -1)
+        if not t.is_floating_point():
+            array = torch_values.numpy_of(flat).astype(np.int64)
+            return array[:, :MAX_IDS] if array.shape[1] <= 4 * MAX_IDS else array[:, :: array.shape[1] // MAX_IDS + 1]
+        if flat.shape[1] > MAX_COLUMNS:  # the same columns in every batch, evenly spread
+            index = torch.linspace(0, flat.shape[1] - 1, MAX_COLUMNS, device="cpu").long()
+            flat = flat[:, index.to(flat.device)]
+        return np.array(torch_values.numpy_of(flat), dtype=np.float32)
+
+    def _compare(self, tensors: list[Any], y: np.ndarray) -> None:
+        """Is this batch the first one again? First and last row, and the first labels, entry for entry."""
+        key = (np.ascontiguousarray(y[:64]).tobytes(),)
+        for t in tensors[:3]:
+            ends = torch.stack((t[0].reshape(-1)[:64], t[-1].reshape(-1)[-64:])) if t.numel() else t
+            key += (torch_values.numpy_of(ends).tobytes(),)
+        if self.first is None:
+            self.first = key
+            return
+        for record in self.facts.inputs[:1]:
+            record.compared_calls += 1
+            record.same_calls += key == self.first
+
+    # ------------------------------------------------------------------ what is written
+
+    def publish(self) -> None:
+        """Statistics of the captured rows into the facts."""
+        for record, parts in zip(self.facts.inputs, self.arrays):
+            if not parts or len({p.shape[1] for p in parts}) != 1:
+                continue
+            x = np.concatenate(parts)
+            distinct = {row.tobytes() for row in np.ascontiguousarray(x[:MAX_ROWS])}
+            record.distinct_rows = len(distinct)
+            with np.errstate(all="ignore"):
+                z = x.astype(np.float64)
+                good = np.isfinite(z)
+                if not good.any():
+                    continue
+                record.lowest, record.highest = float(z[good].min()), float(z[good].max())
+                if record.kind == "ids":
+                    record.constant_columns = float((x == x[:1]).all(0).mean()) if len(x) > 1 else None
+                    continue
+                record.mean, record.rms = float(z[good].mean()), float(np.sqrt(np.square(z[good]).mean()))
+                z[~good] = np.nan
+                if len(z) > 1:
+                    varying = ~np.all((x == x[:1]) | ~good, axis=0)
+                    record.constant_columns = float(1 - varying.mean())
+                    if varying.any():
+                        std = np.nanstd(z[:, varying], axis=0)
+                        record.column_std_low, record.column_std_mid, record.column_std_high = (
+                            float(v) for v in (np.nanmin(std), np.nanmedian(std), np.nanmax(std))
+                        )
+                        record.column_mean_high = float(np.nanmax(np.abs(np.nanmean(z[:, varying], axis=0))))
+
+    def write(self, directory: Path) -> None:
+        """pairs-<training>.npz in the run folder. Raises OSError."""
+        if self.written == self.rows or not self.labels or not self.paired:
+            return
+        y, batch = np.concatenate(self.labels), np.concatenate(self.batches)
+        usable = [p for p in self.arrays if p and sum(map(len, p)) == len(y) and len({q.shape[1] for q in p}) == 1]
+        real = [np.concatenate(p) for p in usable if p[0].dtype == np.float32]
+        ids = [np.concatenate(p) for p in usable if p[0].dtype == np.int64]
+        x = np.concatenate(real, axis=1) if real else np.concatenate(ids, axis=1) if ids else np.zeros((len(y), 0), np.float32)
+        keep = y != np.iinfo(np.int64).min
+        path = directory / f"pairs-{self.facts.id}.npz"
+        with open(path.with_suffix(".part"), "wb") as file:
+            np.savez(
+                file, x=x[keep], y=y[keep], batch=batch[keep],
+                kind=np.array("real" if real or not ids else "ids"), columns=np.array(x.shape[1]),
+            )  # fmt: skip
+        os.replace(path.with_suffix(".part"), path)
+        self.written = self.rows
