@@ -662,6 +662,8 @@ class Observer:
         if state.pending and not state.steps and not loop.skipped_steps:
             # nobody calls a step: one row for each backward
             self._row(state, NAN, self._measure_by_hand(state) if state.by_hand else NAN)
+            if is_deep(loop.backwards + 2) and tape is None:
+                self._start_tape()
         loop.backwards += 1
         state.pending += 1
         loop.forwards, loop.dropped_forwards = self.forwards, self.dropped
@@ -760,9 +762,11 @@ class Observer:
             state.left_gradient = self._any_gradient(state)
         if loop.functional or not state.steps:
             self._hand_updates(state)
-            if is_sampled(loop.backwards) and not self.local.in_step:
+            if (is_sampled(loop.backwards) or is_deep(loop.backwards)) and not self.local.in_step:
                 tensors = [p for ref, _ in state.parameters.values() if (p := ref()) is not None]
                 self._remember_by_hand(state, [(p, p.grad) for p in tensors])
+                if state.fresh_tape and loop.functional and is_deep(loop.backwards):
+                    self._begin_probe(state)
 
     def _any_gradient(self, state: State) -> bool:
         checked = 0
@@ -1005,7 +1009,7 @@ class Observer:
     def _look_inside(self, state: State, recipe: Recipe, loss: Any, order: list[Any], first: bool) -> None:
         """Layers, the order of the weights, hand-written formulas, functions of the user's own."""
         facts = state.facts
-        step = facts.loop.steps + 1
+        step = self._step(state)
         if not is_deep(facts.loop.backwards) and facts.layers:
             return
         names = {key: record.name for key, (_, record) in state.parameters.items()}
@@ -1030,10 +1034,14 @@ class Observer:
             if m is not None and getattr(m, "num_batches_tracked", None) is not None:
                 record.tracked = int(m.num_batches_tracked)
         if first or not facts.operations:
-            for key, rank in torch_modules.orders(order).items():
+            ranks, transposed = torch_modules.orders(order)
+            for key, rank in ranks.items():
                 entry = state.parameters.get(key)
                 if entry is not None:
                     entry[1].order = rank
+                    if key in transposed and not entry[1].transposed and (p := entry[0]()) is not None:
+                        entry[1].transposed = True
+                        torch_modules.first_sight(entry[1], p)
             node = torch_graph.follow(loss.grad_fn, recipe.route) if recipe.term is not None else None
             below = self._under(recipe, node) if node is not None else None
             facts.operations = torch_modules.operations(order, below)
@@ -1256,11 +1264,12 @@ class Observer:
             if module is not None:
                 for p in module.parameters():
                     tensors.setdefault(id(p), p)
+        plain = not tensors  # no module: whatever the loss reaches is trained
         for key in reached:
             entry = self.by_leaf.get(key)
             p = entry[0]() if entry is not None else None
             if p is not None and (
-                isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or not tensors
+                isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or plain
             ):
                 tensors.setdefault(key, p)
         facts = state.facts
@@ -1352,8 +1361,20 @@ class Observer:
             moved = moved or bool((delta != 0).any())
             predicted -= float((g.double() * delta.double()).sum())
         loop = state.facts.loop
+        probing, state.probing, state.fresh_tape = state.probing, None, False
+        state.last_step = time.monotonic()
+        if not state.first_step:
+            state.first_step, state.own_at_first_step = state.last_step, self.run.own_seconds
         if not moved or not math.isfinite(predicted):
             return NAN
+        if is_deep(loop.backwards):
+            looks = ((state.parameters.get(id(p)), p, b, g) for ref, b, g in remembered if (p := ref()) is not None)
+            torch_modules.update_looks([(e[1], p, b, g) for e, p, b, g in looks if e is not None], loop.backwards)
+        if probing is not None:
+            state.probing = probing
+            held = [(p, b) for ref, b, _ in remembered if (p := ref()) is not None]
+            self._end_probe(state, (None, [p for p, _ in held], [b for _, b in held], None, None), predicted)
+            state.probing = None
         # The weights were updated with these gradients; are they still there when the next ones are added?
         loop.stale_checked += 1
         loop.stale += any(
@@ -1916,7 +1937,7 @@ class Observer:
         predicted *= state.clip_factor  # the gradient of the loss is the one before it was clipped
         if is_deep(loop.steps):
             records = ((state.parameters.get(id(p)), p, b) for p, b in zip(tensors, before))
-            torch_modules.update_looks([(e[1], p, b) for e, p, b in records if e is not None], loop.steps)
+            torch_modules.update_looks([(e[1], p, b, p.grad) for e, p, b in records if e is not None], loop.steps)
         moved = float(torch.stack(torch._foreach_norm(delta)).float().norm())
         size = float(torch.stack(torch._foreach_norm(before)).float().norm())
         if lr > 0 and math.isfinite(norm):
@@ -1940,11 +1961,17 @@ class Observer:
 
     # ------------------------------------------------------------------ probes
 
+    @staticmethod
+    def _step(state: State) -> int:
+        """The number of the step that the present backward belongs to."""
+        loop = state.facts.loop
+        return loop.steps + 1 if loop.steps or not loop.functional else loop.backwards
+
     def _begin_probe(self, state: State) -> None:
         """Before the update: is the batch evaluated again what it was?"""
         tape = state.tape
         assert tape is not None
-        state.probing = Probe(state.facts.loop.steps + 1, tape.value)
+        state.probing = Probe(self._step(state), tape.value)
         self._replayed(state, lambda probe: setattr(probe, "again", tape.loss()))
 
     def _end_probe(self, state: State, measured: tuple[Any, ...], predicted: float) -> None:
@@ -1991,7 +2018,7 @@ class Observer:
         """Once, at the end of a training that is stuck: is the gradient the derivative of the loss? For at most the time
         of a hundred of the training's own steps."""
         facts, tape = state.facts, state.tape
-        if tape is None or not tape.ready or facts.nonfinite is not None or not facts.loop.steps:
+        if tape is None or not tape.ready or facts.nonfinite is not None or not state.rows:
             return
         seconds = facts.loop.step_seconds
         if seconds is None or self.suspicious is None or not self.suspicious(facts.id):
@@ -2067,8 +2094,9 @@ class Observer:
             type(optimizer).__name__, made=self.optimizer_made.get(optimizer),
             tensors=sum(len(g["params"]) for g in optimizer.param_groups), maximize=bool(group.get("maximize", False)),
             weight_decay=float(group.get("weight_decay", 0) or 0), momentum=float(betas[0] or 0),
-            hyper=hyper_text(optimizer), decoupled="AdamW" in type(optimizer).__name__ or bool(group.get("decoupled_weight_decay")),
-            adaptive=any(isinstance(optimizer, a) for a in _ADAPTIVE) or any(n in type(optimizer).__name__ for n in _ADAPTIVE_NAMES),
+            hyper=hyper_text(optimizer),
+            decoupled="AdamW" in type(optimizer).__name__ or bool(group.get("decoupled_weight_decay")),
+            adaptive=isinstance(optimizer, _ADAPTIVE) or any(n in type(optimizer).__name__ for n in _ADAPTIVE_NAMES),
         )  # fmt: skip
         rebuilt = state.facts.loop.rebuilt_total
         same = next((o for _, o in state.optimizers.values() if o.hyper == record.hyper and o.made == record.made), None)
@@ -2406,9 +2434,9 @@ class Observer:
                 self._strangers(state)
                 self._final_scan(state)
                 loop = state.facts.loop
-                if loop.steps > 1 and state.first_step:
+                if max(loop.steps, state.rows) > 1 and state.first_step:
                     own = self.run.own_seconds - state.own_at_first_step
-                    loop.step_seconds = max(1e-9, state.last_step - state.first_step - own) / (loop.steps - 1)
+                    loop.step_seconds = max(1e-9, state.last_step - state.first_step - own) / (max(loop.steps, state.rows) - 1)
                 self.snapshot(state)
                 self._thorough(state)
                 if state.facts.gradient_checks or "gradient_checks" in state.facts.absent:

@@ -154,15 +154,19 @@ def _over_conv(node: Node | None) -> bool:
     return False
 
 
-def orders(order: list[Node]) -> dict[int, int]:
-    """id of a parameter -> rank of its first use in the forward pass."""
+def orders(order: list[Node]) -> tuple[dict[int, int], set[int]]:
+    """id of a parameter -> rank of its first use in the forward pass; and the ids of matrices used as x @ W."""
     ranks: dict[int, int] = {}
+    transposed = set()
     for node in sorted((n for n in order if not torch_graph.is_leaf(n)), key=lambda n: n._sequence_nr()):
-        for child in torch_graph.children(node):
-            leaf = torch_graph.parameter_under(child, hops=3)
+        name = node.name().rstrip("0123456789")
+        for edge, (child, _) in enumerate(node.next_functions):
+            leaf = torch_graph.parameter_under(child, hops=3) if child is not None else None
             if leaf is not None and id(leaf) not in ranks:
                 ranks[id(leaf)] = len(ranks)
-    return ranks
+                if (name, edge) in {("MmBackward", 1), ("AddmmBackward", 2)} and torch_graph.is_leaf(child):
+                    transposed.add(id(leaf))
+    return ranks, transposed
 
 
 def data_route(root: Node) -> tuple[int, ...] | None:
@@ -267,8 +271,13 @@ def formulas(order: list[Node], describe: Callable[[Node], tuple[Any, ...]]) -> 
 
 
 @torch.no_grad()
-def equal_rows(p: Any) -> float | None:
-    """Share of the rows of a weight [units, ...] that equal its first row exactly; None for vectors and single rows."""
+def equal_rows(p: Any, transposed: bool = False) -> float | None:
+    """Share of the rows of a weight [units, ...] that equal its first row exactly; None for vectors and single rows.
+
+    `transposed`: a matrix used as x @ W, whose units are its columns.
+    """
+    if transposed and p.dim() == 2:
+        p = p.detach().t()
     if p.dim() < 2 or p.shape[0] < 2 or p.is_sparse or not p.numel():
         return None
     flat = p.detach().flatten(1)
@@ -285,17 +294,17 @@ def first_sight(record: Parameter, p: Any) -> None:
     if p.numel() and p.is_floating_point() and not p.is_sparse:
         record.first_rms = math.sqrt(max(0.0, float(p.detach().float().square().mean())))
     if p.dim() > 1 and p.shape[0]:
-        record.fan_in = p.numel() // int(p.shape[0])
-    record.equal_rows_first = record.equal_rows = equal_rows(p)
+        record.fan_in = p.numel() // int(p.shape[1 if record.transposed and p.shape[1] else 0])
+    record.equal_rows_first = record.equal_rows = equal_rows(p, record.transposed)
 
 
 @torch.no_grad()
-def update_looks(pairs: list[tuple[Parameter, Any, Any]], step: int) -> None:
-    """Norms of weight, gradient and update for tensors (record, p, values before the step)."""
-    for record, p, before in pairs[:256]:
-        if len(record.looks) >= MAX_LOOKS or p.grad is None or p.grad.is_sparse:
+def update_looks(pairs: list[tuple[Parameter, Any, Any, Any]], step: int) -> None:
+    """Norms of weight, gradient and update for tensors (record, p, values before the step, gradient)."""
+    for record, p, before, g in pairs[:256]:
+        if len(record.looks) >= MAX_LOOKS or g is None or g.is_sparse:
             continue
-        g, delta = p.grad, p.detach() - before
+        delta = p.detach() - before
         lost = 0.0
         if p.dtype in {torch.float16, torch.bfloat16}:
             pushed = g != 0
@@ -303,4 +312,4 @@ def update_looks(pairs: list[tuple[Parameter, Any, Any]], step: int) -> None:
             lost = float((pushed & (delta == 0)).sum()) / n if n else 0.0
         norms = torch.stack([t.float().norm() for t in (before, g, delta)]).tolist()
         record.looks.append(ParameterLook(step, *norms, float((g == 0).float().mean()) if g.numel() else 0.0, lost))
-        record.equal_rows = equal_rows(p)
+        record.equal_rows = equal_rows(p, record.transposed)

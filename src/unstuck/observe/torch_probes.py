@@ -74,7 +74,9 @@ class Tape:
         if self.trouble:
             return None
         if module is None:
-            if getattr(func, "__name__", "") in _NOT_A_CALL or not any(t.requires_grad for t in tensors((args, kwargs))):
+            if not torch.is_grad_enabled() or getattr(func, "__name__", "") in _NOT_A_CALL:
+                return None
+            if not any(t.requires_grad for t in tensors((args, kwargs))):
                 return None
             return Call(func, None, args, kwargs, _torch_states())
         self.modules += 1
@@ -497,7 +499,8 @@ def kind_of(module: Any) -> str:
         return "batch-norm"
     if isinstance(module, torch.nn.modules.dropout._DropoutNd):
         return "dropout"
-    return "dropout" if float(getattr(module, "dropout", 0) or 0) > 0 and isinstance(module, torch.nn.RNNBase) else ""
+    recurrent = isinstance(module, (torch.nn.RNNBase, torch.nn.MultiheadAttention))
+    return "dropout" if recurrent and float(getattr(module, "dropout", 0) or 0) > 0 else ""
 
 
 # ---------------------------------------------------------------------- is the gradient the derivative of the loss?

@@ -134,6 +134,13 @@ def pop(mode: TorchFunctionMode) -> bool:
     return True
 
 
+def _trained_leaf(tensor: Any) -> bool:
+    try:
+        return bool(tensor.requires_grad and tensor.is_leaf)
+    except RuntimeError:  # a view made under no_grad of what was changed in place since: torch refuses to say
+        return False
+
+
 class Spy(TorchFunctionMode):
     """Notes torch functions while `on`. The owner pushes and pops it with the functions above."""
 
@@ -228,7 +235,7 @@ class Spy(TorchFunctionMode):
             if attribute == "data" and len(args) > 1:
                 self._flow(args[1:], args[0])
             return
-        if name in _WRITES and args and isinstance(args[0], torch.Tensor) and args[0].is_leaf and args[0].requires_grad:
+        if name in _WRITES and args and isinstance(args[0], torch.Tensor) and _trained_leaf(args[0]):
             place = sites.site(sites.caller(2))
             if place is not None and place not in self.updates and len(self.updates) < 20:
                 self.updates.append(place)
@@ -276,8 +283,9 @@ class Spy(TorchFunctionMode):
         if place is None or any(d.made == place for d in self.dropouts):
             return
         training = bool(named.get("training", True))
+        p = float(named.get("p", 0.5))
         self.dropouts.append(
-            ModeLayer("dropout", "F.dropout", place, float(named.get("p", 0.5)), training=int(training), evaluating=int(not training))
+            ModeLayer("dropout", "F.dropout", place, p, training=int(training), evaluating=int(not training))
         )
 
     def _outer(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, first: int, last: int) -> None:

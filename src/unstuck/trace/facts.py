@@ -178,6 +178,7 @@ class Parameter(msgspec.Struct):
     order: int | None = None  # rank of its layer in the forward pass: 0 is nearest to the data
     made: Site | None = None  # the line that constructed its module
     first_rms: float | None = None  # root mean square of its entries when first seen
+    transposed: bool = False  # a matrix used as x @ W: its units are its columns
     fan_in: int | None = None  # inputs of each unit: entries of one row
     equal_rows_first: float | None = None  # share of the rows (units) that equal another row exactly, when first seen
     equal_rows: float | None = None  # the same at the last look
