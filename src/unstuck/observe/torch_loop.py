@@ -1971,6 +1971,8 @@ class Observer:
         """Before the update: is the batch evaluated again what it was?"""
         tape = state.tape
         assert tape is not None
+        if not math.isfinite(tape.value):
+            return
         state.probing = Probe(self._step(state), tape.value)
         self._replayed(state, lambda probe: setattr(probe, "again", tape.loss()))
 

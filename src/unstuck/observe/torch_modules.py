@@ -311,5 +311,7 @@ def update_looks(pairs: list[tuple[Parameter, Any, Any, Any]], step: int) -> Non
             n = int(pushed.sum())
             lost = float((pushed & (delta == 0)).sum()) / n if n else 0.0
         norms = torch.stack([t.float().norm() for t in (before, g, delta)]).tolist()
+        if not all(map(math.isfinite, norms)):
+            continue
         record.looks.append(ParameterLook(step, *norms, float((g == 0).float().mean()) if g.numel() else 0.0, lost))
         record.equal_rows = equal_rows(p, record.transposed)

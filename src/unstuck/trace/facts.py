@@ -196,7 +196,7 @@ class Probe(msgspec.Struct):
     again: float | None = None  # evaluated again before the update: equals `before` when the evaluation is faithful
     after: float | None = None
     predicted: float | None = None  # first-order decrease <g, -delta theta> where the gradient is of this batch alone
-    scan: dict[str, float] = msgspec.field(default_factory=dict)  # factor as text, "0.1" -> loss
+    scan: dict[str, float | None] = msgspec.field(default_factory=dict)  # factor as text, "0.1" -> loss
     evaluation: float | None = None  # after the update with every module in evaluation mode
     training: float | None = None  # after the update with every module in training mode (where that is not how it ran)
     accuracy: float | None = None  # of the labels, as the training ran

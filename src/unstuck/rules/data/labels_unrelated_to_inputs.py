@@ -1,0 +1,130 @@
+"""The labels do not belong to the inputs they are paired with.
+
+## What it means
+Inputs and labels were shuffled apart, shifted by a row, sorted separately, or read from columns that do not belong together.
+There is nothing to learn but the base rates.
+
+## What is seen
+On the (input, label) pairs of this training no relation is found by an exact permutation test over linear, smooth and
+neighbourhood statistics; how strong a relation would have been found is stated. Or a relation is found when the labels are
+shifted by some rows, and not where they are: then the shift is named.
+
+## Why training gets stuck
+The best answer is the same for every input, and the loss sits at the entropy of the labels. A large network may learn the
+pairs by heart; on new data it is at chance.
+
+## Fix
+Shuffle inputs and labels with the same permutation; keep them in one data set; shift them back.
+
+## Not to be confused with
+Labels that depend on the inputs in a way these tests are blind to: the parity of many bits. On inputs whose columns are
+independent of each other (random bits) silence is therefore no proof: the finding is then only possible. Too few samples:
+said, not guessed. A hard task with a weak relation: the test finds it, or states the strength it would have found.
+
+## References
+P. Good, Permutation, Parametric and Bootstrap Tests of Hypotheses, 2005. C. Zhang et al., Understanding deep learning
+requires rethinking generalization, ICLR 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unstuck import symptom
+from unstuck.findings import Evidence, Finding, Fix
+from unstuck.rules import levels
+from unstuck.rules.learnable import learnable, shifted
+from unstuck.rules.paths import sites
+from unstuck.trace import synthetic
+from unstuck.trace.trace import Pairs, Trace
+
+CODE = "D202"
+NEEDS = ("pairs",)
+EXPLAINS = ("I605", "I606", "S505", "D207", "S502", "S501")
+PASSES = 3  # passes over the data after which learning by heart could show
+
+
+def check(trace: Trace) -> Finding | None:
+    if not _asked(trace):
+        return None
+    learn = learnable(trace)
+    if learn is None or learn.classes < 2 or not learn.columns or not learn.enough:
+        return None
+    evidence: list[Evidence] = []
+    grade = "likely"
+    if learn.found:
+        return None
+    shift = shifted(trace)
+    if shift is not None and shift.shift:
+        summary = f"The labels belong to the inputs {abs(shift.shift)} row{'s' if abs(shift.shift) > 1 else ''} " + (
+            "earlier." if shift.shift > 0 else "later."
+        )
+        evidence.append(Evidence(shift.sentence(), float(shift.shift), "rows", "statistics"))
+        fix = Fix(f"Shift the labels by {-shift.shift} rows against the inputs, or find where the pairs came apart.")
+    else:
+        summary = "The labels have nothing to do with the inputs they are paired with."
+        grade = "likely" if learn.absent else "possible"
+        fix = Fix("Shuffle and slice inputs and labels together; look at a few pairs where they are read and where they enter.")
+    evidence.append(Evidence(learn.sentence(), learn.p_value, "p", "statistics"))
+    if grade == "possible":
+        evidence.append(Evidence(learn.cap, source="statistics"))
+    return Finding(
+        CODE,
+        "labels-unrelated-to-inputs",
+        grade,
+        summary,
+        bearing="hinders",
+        evidence=evidence,
+        locations=sites(*(x.site for x in trace.facts.loaders if x.taken), *(x.made for x in trace.facts.loaders if x.taken),
+                        *(i.site for i in trace.facts.inputs)),
+        fix=fix,
+        separating="Train a small network on pairs that were checked by eye.",
+    )  # fmt: skip
+
+
+def _asked(trace: Trace) -> bool:
+    """Is the training not learning, or did it begin to learn only when it saw rows again (by heart)?"""
+    state = symptom.of(trace)
+    if not state.judged or state.name in {"non-finite", "diverging", "no-training"}:
+        return False
+    return not state.learns or _by_heart(trace)
+
+
+def _by_heart(trace: Trace) -> bool:
+    given = next((i for i in trace.facts.inputs if i.distinct_rows and i.calls and i.rows), None)
+    if given is None:
+        return False
+    per_step = (given.shape or [1])[0]
+    once = given.distinct_rows / max(per_step, 1)
+    series = trace.series
+    if levels.steps(trace) < PASSES * once or given.distinct_rows >= given.rows:
+        return False
+    early = series.where(series.steps <= once)
+    skill = early["base"] - early["loss"]
+    skill = skill[np.isfinite(skill)]
+    level = levels.chance(trace)
+    return len(skill) >= 5 and level is not None and float(skill[len(skill) // 2 :].mean()) < levels.BAND * level
+
+
+def in_order(trace: Trace) -> str:
+    known: Any = trace.known.get("learnable")
+    return str(known.sentence()) if known is not None and known.classes >= 2 else ""
+
+
+def _example(state: str, related: bool) -> Trace:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 600)
+    x = (rng.standard_normal((600, 6)) + 4 * np.eye(6)[y]).astype(np.float32)
+    trace = synthetic.training(state=state)
+    trace.pairs = Pairs(x, y if related else rng.permutation(y), np.arange(len(y)) // 32, columns=6)
+    return trace
+
+
+def sick() -> Trace:
+    return _example("at-chance", related=False)
+
+
+def healthy() -> Trace:
+    return _example("at-chance", related=True)

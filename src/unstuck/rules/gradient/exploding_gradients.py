@@ -1,0 +1,181 @@
+"""The gradient grows from layer to layer on its way to the input, or bursts by orders of magnitude.
+
+## What it means
+Backward multiplies the gradient by one matrix per layer, and in a recurrent network by the same matrix per time step.
+Where each of them enlarges it, what arrives is a power of a number above 1.
+
+## What is seen
+Either the root mean square of the gradient of the weights grows towards the input, by more than 2 per layer and 1000 in
+all, in at least three of four neighbouring pairs; in a recurrent network that of the recurrent weight is more than 1000
+times that of the last layer. Or the gradient norm reaches 1000 times its median at the start of the run, not later
+than the loss becomes bad. And the training is stuck, diverging or not a number.
+
+## Why training gets stuck
+One step along such a gradient throws the first layers, or the recurrent weight, far away from where the gradient means
+anything. The learning rate that would be short enough for them is too short for the rest.
+
+## Fix
+Clip the gradient norm at about 1 (`clip_grad_norm_(model.parameters(), 1.0)` between backward and step); start recurrent
+weights orthogonal, others with He or Xavier; a normalisation layer; gated cells instead of a plain RNN.
+
+## Not to be confused with
+A learning rate that is too high, where growth of the gradient follows the first long step (S501). Weights that are too
+large from the start (I602), inputs of huge size (D203): both enlarge the first layers' gradient and explain this
+finding. A single spike that training recovers from: silent.
+
+## References
+R. Pascanu, T. Mikolov, Y. Bengio, On the difficulty of training recurrent neural networks, ICML 2013 (clipping).
+A. Saxe, J. McClelland, S. Ganguli, ICLR 2014 (orthogonal start).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from unstuck import symptom
+from unstuck.findings import Evidence, Finding, Fix, Symptom
+from unstuck.rules import levels
+from unstuck.rules.depth import FEWEST_LAYERS, LARGE, MOSTLY, PER_LAYER, Profile, profiles, weights_by_depth
+from unstuck.rules.paths import sites
+from unstuck.trace import synthetic
+from unstuck.trace.facts import Facts, Layer, Parameter, ParameterLook
+from unstuck.trace.trace import Trace
+
+CODE = "G304"
+NEEDS = ("parameters",)
+EXPLAINS = ("N701", "S501", "I604", "U408")
+
+
+def check(trace: Trace) -> Finding | None:
+    state = symptom.of(trace)
+    if not state.stuck:
+        return None
+    facts = trace.facts
+    evidence: list[Evidence] = []
+    weights = weights_by_depth(facts)
+    recurrent = _recurrent(facts, weights)
+    seen = profiles(weights)
+    grown = next((p for p in seen if _grows(p)), None) if len(weights) >= FEWEST_LAYERS else None
+    place: list[Parameter] = []
+    if grown is not None:
+        place = weights[: max(1, len(weights) // 4)]
+        evidence.append(
+            Evidence(
+                f"At step {grown.step} the root mean square of the gradient grows from {weights[-1].name} "
+                f"({grown.sizes[-1]:.2g}) to {weights[0].name} ({grown.sizes[0]:.2g}), by a factor of {grown.factor:.2g} "
+                f"per layer over {len(weights)} weights.",
+                value=grown.ratio, unit="1", source="graph",
+            )
+        )  # fmt: skip
+    elif recurrent and seen:
+        largest = _over_time(weights, seen[0], recurrent)
+        if largest is not None:
+            place = [largest[0]]
+            evidence.append(
+                Evidence(
+                    f"At step {seen[0].step} the gradient of the recurrent weight {largest[0].name} was {largest[1]:.2g} "
+                    f"times that of {weights[-1].name} (root mean squares).",
+                    value=largest[1], unit="1", source="graph",
+                )
+            )  # fmt: skip
+    spike = _spike(trace, state)
+    if spike is not None:
+        step, norm, usual = spike
+        evidence.append(
+            Evidence(
+                f"At step {step} the gradient norm was {norm:.3g}; before, its median was {usual:.3g}.",
+                value=norm / usual, unit="1", source="loop",
+            )
+        )  # fmt: skip
+    if not evidence:
+        return None
+    place = place or [p for p in facts.parameters if p.name in recurrent]
+    names = ", ".join(p.name for p in place[:3])
+    return Finding(
+        CODE, "exploding-gradients", "likely",
+        f"The gradient explodes{f' ({names})' if names else ''}: one step along it throws the weights away.",
+        bearing="hinders", evidence=evidence, locations=sites(*(p.made for p in place[:2]), facts.loop.step_site),
+        fix=Fix(
+            "Clip the gradient norm at about 1 before the step"
+            + ("; start the recurrent weight orthogonal, or use an LSTM or GRU." if recurrent else "; use He or Xavier weights.")
+        ),
+        separating="Train again with clip_grad_norm_(model.parameters(), 1.0) before the step.",
+    )  # fmt: skip
+
+
+def _grows(profile: Profile) -> bool:
+    falling = float(np.mean([a >= b for a, b in zip(profile.sizes, profile.sizes[1:])]))
+    return profile.ratio > LARGE and profile.factor > PER_LAYER and falling >= MOSTLY
+
+
+def _recurrent(facts: Facts, weights: list[Parameter]) -> set[str]:
+    """Weights that are used over and over in one forward pass."""
+    uses = Counter(name for layer in facts.layers for name in set(layer.parameters))
+    cells = {name for layer in facts.layers if layer.op == "rnn" for name in layer.parameters}
+    again = {name for name, n in uses.items() if n > 1}
+    named = {p.name for p in facts.parameters if "weight_hh" in p.name}
+    # Written out as a loop: many more products with weights than there are weights, so some are used again and again.
+    products = sum(facts.operations.count(op) for op in ("linear", "matmul"))
+    looped = {p.name for p in weights[:-1]} if products >= max(8, 2 * len(weights)) else set()
+    return cells | again | named | looped
+
+
+def _over_time(weights: list[Parameter], profile: Profile, recurrent: set[str]) -> tuple[Parameter, float] | None:
+    """The recurrent weight with the largest gradient, and how many times the last layer's that is."""
+    found = [(p, size / profile.sizes[-1]) for p, size in zip(weights, profile.sizes) if p.name in recurrent]
+    found = [(p, times) for p, times in found[:] if p is not weights[-1] and times > LARGE]
+    return max(found, key=lambda f: ("weight_hh" in f[0].name, f[1])) if found else None
+
+
+def _spike(trace: Trace, state: Symptom) -> tuple[int, float, float] | None:
+    """(step, norm, usual norm) of the first burst. The loss must not have been bad before it, and what is usual is the
+    median of the first quarter of the norms until then."""
+    series = trace.series
+    norms = series["grad_norm"]
+    level = levels.chance(trace)
+    bad = levels.not_finite(series)
+    if level is not None:
+        bad = bad | (series["loss"] > 2 * level)
+    at = np.flatnonzero(~np.isnan(norms))
+    if bad.any():
+        at = at[at <= int(np.argmax(bad))]  # later ones follow the loss
+    if len(at) < 2:
+        return None
+    quarter = norms[at[: max(1, len(at) // 4)]]
+    usual = float(np.median(quarter[np.isfinite(quarter)])) if np.isfinite(quarter).any() else 0.0
+    bursts = at[norms[at] > LARGE * usual]
+    if usual <= 0 or not len(bursts):
+        return None
+    first = int(bursts[0])
+    return int(series.steps[first]), float(norms[first]), usual
+
+
+def in_order(trace: Trace) -> str:
+    norms = trace.series.measured("grad_norm")
+    if len(norms) < 4 or not np.isfinite(norms).all() or np.median(norms) <= 0:
+        return ""
+    return f"the largest of {len(norms)} gradient norms is {norms.max() / np.median(norms):.3g} times their median"
+
+
+def sick() -> Trace:
+    return _example(factor=4.0, state="above-chance")
+
+
+def healthy() -> Trace:
+    return _example(factor=1.1, state="learning")
+
+
+def _example(factor: float, state: str, count: int = 8) -> Trace:
+    weights, layers = [], []
+    for i in range(count):
+        gradient = 1.6 * factor ** (count - 1 - i)
+        line = synthetic.site(10, "layers.append(nn.Linear(64, 64))", function="__init__")
+        weights.append(
+            Parameter(f"body.{2 * i}.weight", [64, 64], reached=True, held=True, gradient="nonzero", changed=True, order=i,
+                      made=line, first_rms=0.18, fan_in=64, equal_rows_first=0.0, equal_rows=0.0,
+                      looks=[ParameterLook(k, 11.5, gradient, 1e-3 * gradient) for k in (1, 100, 200, 300, 400)])
+        )  # fmt: skip
+        layers.append(Layer("linear", "input", [64, 64], 64, made=line, parameters=[f"body.{2 * i}.weight"], data=i == 0))
+    return synthetic.training(state=state, parameters=weights, layers=layers)

@@ -1,0 +1,134 @@
+"""The gradient shrinks from layer to layer on its way to the input, and the first layers do not move.
+
+## What it means
+Backward multiplies the gradient by one matrix per layer. Where each of them shrinks it (the derivative of a sigmoid is
+at most 1/4; weights drawn too small), what is left after many layers is a power of a number below 1.
+
+## What is seen
+The root mean square of the gradient of the weights falls towards the input, by a factor below 1/2 per layer and below
+1/1000 in all, in at least three of four neighbouring pairs of layers, at the first and at the middle of the looks; and
+over the whole run the first layers have moved by less than 1 % of their norm.
+
+## Why training gets stuck
+The last layers learn from features that nobody trains. With saturating units or tiny weights those features hardly
+differ between samples, so that the best the last layers can do is the base rates.
+
+## Fix
+ReLU or GELU with He initialisation, residual connections, or a normalisation layer in each block. An adaptive optimizer
+gives each layer a step of its own size.
+
+## Not to be confused with
+Gradients that are exactly 0: dead units (I603), a path cut by detach (G302). A learning rate that is too low for all
+layers (S502). Adaptive optimizers, which divide the factor out: the first layers move, silent.
+
+## References
+S. Hochreiter, 1991. Y. Bengio, P. Simard, P. Frasconi, IEEE Trans. Neural Networks 1994. X. Glorot, Y. Bengio,
+Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unstuck import symptom
+from unstuck.findings import Evidence, Finding, Fix
+from unstuck.rules import levels
+from unstuck.rules.depth import FEWEST_LAYERS, LARGE, MOSTLY, PER_LAYER, Profile, profiles, weights_by_depth
+from unstuck.rules.paths import sites
+from unstuck.trace import synthetic
+from unstuck.trace.facts import Facts, Parameter, ParameterLook
+from unstuck.trace.trace import Trace
+
+CODE = "G303"
+NEEDS = ("parameters",)
+EXPLAINS = ("S502", "I605", "D207")
+
+STILL = 0.01  # a weight that turned and grew by less than 1 % computes what it computed at first, to 1 %
+
+
+def check(trace: Trace) -> Finding | None:
+    state = symptom.of(trace)
+    if state.learns or state.name in {"not-judged", "non-finite", "no-training"}:
+        return None
+    weights = weights_by_depth(trace.facts)
+    if len(weights) < FEWEST_LAYERS:
+        return None
+    seen = profiles(weights)
+    if not seen or not all(_falls(profile) for profile in seen):
+        return None
+    early = weights[: max(1, len(weights) // 4)]  # the quarter nearest to the data
+    moved = [_moved(p, levels.steps(trace)) for p in early]
+    if any(m is None or m >= STILL for m in moved):
+        return None
+    first = seen[0]
+    factor = 1 / first.factor if first.factor > 0 else np.inf
+    names = ", ".join(p.name for p in early[:4])
+    path = f"from {weights[-1].name} ({first.sizes[-1]:.2g}) to {weights[0].name} ({first.sizes[0]:.2g})"
+    return Finding(
+        CODE, "vanishing-gradients", "likely",
+        f"The gradient shrinks by a factor of {factor:.2g} per layer towards the input; the first layers do not move.",
+        bearing="hinders",
+        evidence=[
+            Evidence(
+                f"At step {first.step} the root mean square of the gradient falls {path} over {len(weights)} weights, by a "
+                f"factor of {factor:.2g} per layer.",
+                value=first.ratio, unit="1", source="graph",
+            ),
+            Evidence(
+                f"Over {levels.steps(trace)} steps the updates of {names} add up to {max(m or 0.0 for m in moved):.2g} of "
+                "the norm of these weights.",
+                value=max(m or 0.0 for m in moved), unit="1", source="loop",
+            ),
+        ],
+        locations=_locations(trace.facts, early),
+        fix=Fix("Use ReLU with He initialisation, residual connections or normalisation layers; or start with larger weights."),
+        separating="Put a LayerNorm in front of each activation, or use Adam, and train again.",
+    )  # fmt: skip
+
+
+def _falls(profile: Profile) -> bool:
+    return profile.ratio < 1 / LARGE and profile.factor < 1 / PER_LAYER and profile.rising >= MOSTLY
+
+
+def _moved(p: Parameter, steps: int) -> float | None:
+    """Length of the way of a weight over the run, in its own norm: the mean over the looks times the steps."""
+    shares = [k.update_norm / k.weight_norm for k in p.looks if k.weight_norm > 0]
+    return float(np.mean(shares)) * steps if shares and np.isfinite(shares).all() else None
+
+
+def _locations(facts: Facts, early: list[Parameter]) -> list:
+    names = {p.name for p in early}
+    activations = [
+        layer.where for before, layer in zip(facts.layers, facts.layers[1:])
+        if names & set(before.parameters) and layer.op in {"sigmoid", "tanh"}
+    ]  # fmt: skip
+    return sites(*activations[:2], *(p.made for p in early), facts.made)[:4]
+
+
+def in_order(trace: Trace) -> str:
+    weights = weights_by_depth(trace.facts)
+    seen = profiles(weights)
+    if len(weights) < FEWEST_LAYERS or not seen or not np.isfinite(seen[-1].ratio) or seen[-1].ratio <= 0:
+        return ""
+    return f"the first of {len(weights)} weights gets {seen[-1].ratio:.2g} times the gradient of the last"
+
+
+def sick() -> Trace:
+    return _example(factor=0.2, state="at-chance")
+
+
+def healthy() -> Trace:
+    return _example(factor=0.9, state="learning")
+
+
+def _example(factor: float, state: str, layers: int = 8) -> Trace:
+    weights = []
+    for i in range(layers):
+        gradient = 0.4 * factor ** (layers - 1 - i)  # of a 64 x 64 matrix: rms gradient / 160
+        looks = [ParameterLook(k, 4.6, gradient, 0.01 * gradient) for k in (1, 100, 200, 300, 400)]
+        weights.append(
+            Parameter(f"body.{2 * i}.weight", [64, 64], reached=True, held=True, gradient="nonzero", changed=True,
+                      order=i, made=synthetic.site(10, "layers.append(nn.Linear(64, 64))", function="__init__"),
+                      first_rms=0.072, fan_in=64, equal_rows_first=0.0, equal_rows=0.0, looks=looks)
+        )  # fmt: skip
+    return synthetic.training(state=state, parameters=weights)

@@ -1,0 +1,1 @@
+"""Rules about how a network starts and what it is able to be."""

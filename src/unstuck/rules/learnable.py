@@ -1,0 +1,33 @@
+"""Is there anything to learn? The probes on the captured (input, label) pairs, worked out once per trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unstuck.trace.trace import Trace
+
+BUDGET = 5.0  # seconds of wall time, after the training has ended
+
+
+def learnable(trace: Trace) -> Any:
+    """`stats.dependence.examine` on the captured pairs; None where there are none."""
+    pairs = trace.pairs
+    if pairs is None or not len(pairs.y) or not pairs.x.shape[1]:
+        return None
+    if "learnable" not in trace.known:
+        from unstuck.stats import dependence  # heavy: scipy, and only a few rules ask
+
+        trace.known["learnable"] = dependence.examine(pairs.x, pairs.y, kind=pairs.kind, budget=BUDGET)
+    return trace.known["learnable"]
+
+
+def shifted(trace: Trace) -> Any:
+    """`stats.dependence.offsets` on the captured pairs, in the order seen and inside batches; None where there are none."""
+    pairs = trace.pairs
+    if pairs is None or not len(pairs.y) or not pairs.x.shape[1]:
+        return None
+    if "shifted" not in trace.known:
+        from unstuck.stats import dependence
+
+        trace.known["shifted"] = dependence.offsets(pairs.x, pairs.y, kind=pairs.kind, batch=pairs.batch)
+    return trace.known["shifted"]

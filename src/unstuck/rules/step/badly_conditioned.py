@@ -1,0 +1,120 @@
+"""The directions that matter are too flat: at the largest stable step they do not move within this run.
+
+## What it means
+Plain gradient descent has one step length for all directions. The steepest one limits it; a direction whose curvature is
+kappa times smaller needs kappa times as many steps.
+
+## What is seen
+The inputs, as they enter the first layer, vary on very different scales: the largest eigenvalue of their second moments is
+so much larger than others that, at the largest stable rate, those directions need more steps than the run has. And these
+directions matter: a logistic regression on standardised columns of the same samples is better than the network by more
+than a tenth of chance. The optimizer is not an adaptive one, and the steps that were probed are sound.
+
+## Why training gets stuck
+The loss falls along the steep directions in the first steps and then crawls.
+
+## Fix
+Standardise the columns, or use an optimizer that scales each weight's step by itself (Adam).
+
+## Not to be confused with
+Inputs so large that the loss starts far above chance (D203). A learning rate too low for every direction (S502).
+
+## References
+Y. LeCun et al., Efficient BackProp, 1998, sections 4.3 and 5.2. S. Boyd, L. Vandenberghe, Convex Optimization, 9.3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unstuck import symptom
+from unstuck.findings import Evidence, Finding, Fix
+from unstuck.rules import levels
+from unstuck.rules.learnable import learnable
+from unstuck.rules.paths import sites
+from unstuck.trace import synthetic
+from unstuck.trace.trace import Pairs, Trace
+
+CODE = "S505"
+NEEDS = ("pairs", "layers", "optimizers")
+EXPLAINS = ("I605", "D207", "S502")
+GAP = 0.1  # of chance, as everywhere: five times the band in which a loss counts as not moved
+
+
+def check(trace: Trace) -> Finding | None:
+    state = symptom.of(trace)
+    if not state.judged or state.learns or state.name in {"diverging", "non-finite", "above-chance", "too-early"}:
+        return None
+    level, steps = levels.chance(trace), levels.steps(trace)
+    stepping = [o for o in trace.facts.optimizers if o.steps]
+    if level is None or state.loss is None or not steps or any(o.adaptive for o in stepping):
+        return None
+    first = next((x for x in trace.facts.layers if x.data and x.op in {"linear", "matmul"}), None)
+    pairs = trace.pairs
+    if first is None or pairs is None or pairs.kind != "real" or pairs.x.shape[1] < 2:
+        return None
+    values = _eigenvalues(pairs.x)
+    # At the largest stable rate 2 / l_max a direction of curvature l shrinks its error by e^(-2 l n / l_max) in n steps:
+    # below l_max / 2n it keeps more than 1/e of it. Momentum m makes n count 1 / (1 - m) times.
+    reach = steps / max(1e-3, 1 - max((o.momentum for o in stepping), default=0.0))
+    still = values < values[-1] / (2 * reach)
+    if not values[-1] > 0 or not still.any():
+        return None
+    learn = learnable(trace)
+    best = next((p for p in learn.probes if "logistic" in p.name), None) if learn is not None and learn.found else None
+    if best is None or not state.loss - best.loss > GAP * level + 2 * best.gain_error:
+        return None
+    kappa = float(values[-1] / max(values[0], values[-1] * 1e-12))
+    return Finding(
+        CODE,
+        "badly-conditioned",
+        "likely",
+        f"The inputs vary on very different scales: {int(still.sum())} of {len(values)} directions cannot move in {steps} steps.",
+        bearing="hinders",
+        evidence=[
+            Evidence(
+                f"The second moments of the inputs have a condition number of {kappa:.2g}; at the largest stable rate "
+                f"{int(still.sum())} of their {len(values)} directions need more than the {steps} steps of this run.",
+                value=kappa, unit="1", source="statistics",
+            ),
+            Evidence(f"{learn.sentence()} The network is at {state.loss:.4g}.", best.loss, "nats", "statistics"),
+        ],
+        locations=sites(*(o.made for o in stepping), *(i.site for i in trace.facts.inputs)),
+        fix=Fix("Standardise each column ((x - mean) / std), or use Adam, which scales each weight's step by itself."),
+        separating="Train with standardised columns, and with Adam, everything else as it is.",
+    )  # fmt: skip
+
+
+def _eigenvalues(x: np.ndarray) -> np.ndarray:
+    """Of the second moments of the columns, ascending; rounding noise and columns that never vary left out."""
+    z = np.asarray(x, dtype=np.float64)
+    z = z[np.isfinite(z).all(1)]
+    z = z[:, z.std(0) > 0] if len(z) else z
+    if not z.size:
+        return np.zeros(1)
+    values = np.linalg.eigvalsh(np.concatenate((z, np.ones((len(z), 1))), axis=1).T @ np.c_[z, np.ones(len(z))] / len(z))
+    return values[values > values[-1] * 1e-13]
+
+
+def sick() -> Trace:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    x = np.stack((rng.standard_normal(400) * 30, (y - 0.5) * 0.02 + 0.002 * rng.standard_normal(400)), axis=1)
+    trace = _example("at-chance", x, y)
+    trace.facts.optimizers[0].adaptive = False
+    return trace
+
+
+def healthy() -> Trace:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    return _example("learning", np.stack((rng.standard_normal(400), (y - 0.5) + 0.1 * rng.standard_normal(400)), axis=1), y)
+
+
+def _example(state: str, x: np.ndarray, y: np.ndarray) -> Trace:
+    from unstuck.trace.facts import Layer
+
+    trace = synthetic.training(state=state, layers=[Layer("linear", "input", list(x.shape), 2, data=True)])
+    trace.facts.optimizers[0].kind = "SGD"
+    trace.pairs = Pairs(x.astype(np.float32), y, np.arange(len(y)) // 32)
+    return trace

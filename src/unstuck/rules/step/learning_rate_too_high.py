@@ -1,0 +1,142 @@
+"""The steps are too long: each one leaves its own batch worse than it found it.
+
+## What it means
+The gradient says how the loss changes for short steps. Beyond 2 over the curvature a step lands higher on the other side
+of the valley. With a learning rate above that the loss jumps, oscillates, or throws the weights where nothing moves any
+more: units dead or saturated, a loss far above chance or stuck exactly at it.
+
+## What is seen
+At some steps the same batch is evaluated again after the update, with the same random numbers. The loss of that batch is
+higher than before, although a tenth or a hundredth of the very same update would have lowered it. This happens at half or
+more of the probed steps, or in the first steps already by more than the whole level of chance, and the loss has not come
+back since.
+
+## Why training gets stuck
+Each step overshoots in the steepest directions and undoes what was gained in all others. One single step of that kind at
+the start can end a training: ReLUs that are pushed below zero for every input have no gradient and never return.
+
+## Fix
+Divide the learning rate by 10, then by 100; warm it up over the first hundred steps; clip the gradient norm.
+
+## Not to be confused with
+Training at the edge of stability, where full-batch descent overshoots at every second step and still learns: silent while
+the loss falls. Inputs that are not normalised (D203) or weights drawn too large (I602) make an ordinary rate too high: then
+they are named first. A backward that is not the derivative of the loss (G306) makes every step length wrong.
+
+## References
+J. Cohen et al., Gradient descent on neural networks typically occurs at the edge of stability, ICLR 2021. Y. LeCun et al.,
+Efficient BackProp, 1998, section 5 (the largest stable rate is 2 over the largest curvature).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from unstuck import symptom
+from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules import levels
+from unstuck.rules.paths import sites
+from unstuck.trace import synthetic
+from unstuck.trace.facts import Probe
+from unstuck.trace.trace import Trace
+
+CODE = "S501"
+NEEDS = ("probes",)
+EXPLAINS = ("I603", "I604", "G304", "G303", "N701", "D207", "I605", "S503", "S505", "W103", "N702", "G305", "U408", "I602")
+EARLY = 6  # the first steps, before which nothing but the initialisation has an effect
+
+
+def check(trace: Trace) -> Finding | None:
+    state = symptom.of(trace)
+    if state.learns or (not state.judged and state.name != "non-finite"):
+        return None
+    probes = [p for p in trace.facts.probes if math.isfinite(p.before)]
+    over = [p for p in probes if levels.overshot(p)]
+    if not over:
+        return None
+    moved = [p for p in probes if levels.overshot(p) or (p.after is not None and abs(p.after - p.before) > _same(p))]
+    # A step that is short enough improves its own batch to first order, so each overshoot is a fact and not chance; half
+    # of the steps that did anything is where they undo each other (an oscillation overshoots at every second step).
+    often = len(over) >= 2 and 2 * len(over) >= len(moved)
+    level = levels.chance(trace)
+    thrown = [p for p in over if p.step <= EARLY and level is not None and _rise(p) > level] if _never_back(trace, level) else []
+    if not often and not thrown:
+        return None
+    worst = max(thrown or over, key=_rise)
+    optimizer = next((o for o in trace.facts.optimizers if o.steps), None)
+    rate = next((v for v in (optimizer.lr_largest, optimizer.lr_first) if v), None) if optimizer is not None else None
+    factor, best = min(
+        ((float(f), v) for f, v in worst.scan.items() if v is not None and math.isfinite(v) and float(f) < 1),
+        key=lambda item: item[1],
+    )
+    text = "not a number" if worst.after is None or not math.isfinite(worst.after) else f"{worst.after:.4g} nats"
+    return Finding(
+        CODE,
+        "learning-rate-too-high",
+        "likely",
+        "The steps are too long: the loss of a batch is higher after the update that was to lower it"
+        + (f" (learning rate {rate:g})." if rate else "."),
+        bearing="hinders",
+        evidence=[
+            Evidence(
+                f"Step {worst.step} took the loss of its own batch from {worst.before:.4g} nats to {text}; "
+                f"{factor:g} times the same update gives {best:.4g} nats.",
+                value=_rise(worst), unit="nats", source="probe",
+            ),
+            Evidence(
+                f"{len(over)} of {len(moved)} probed steps made their own batch worse"
+                + (f", by more than chance ({level:.4g} nats) in the first steps." if thrown and level else "."),
+                value=len(over), unit="steps", source="probe",
+            ),
+        ],
+        locations=sites(*((optimizer.made, optimizer.scheduler) if optimizer is not None else ())),
+        fix=Fix(
+            f"Try {rate * factor:.2g}, a {1 / factor:.0f}th of the learning rate." if rate else "Divide the learning rate by 10.",
+            "unsafe",
+            intervention=Intervention("scale-learning-rate", {"factor": factor}),
+        ),
+        separating="Train with the learning rate times 0.1 and times 0.01, everything else as it is.",
+    )  # fmt: skip
+
+
+def _same(probe: Probe) -> float:
+    return levels.DIGITS * max(1.0, abs(probe.before))
+
+
+def _rise(probe: Probe) -> float:
+    return math.inf if probe.after is None or not math.isfinite(probe.after) else probe.after - probe.before
+
+
+def _never_back(trace: Trace, level: float | None) -> bool:
+    """Was the loss at or above chance (to the band) in the second half of the run?"""
+    loss = trace.series["loss"]
+    later = loss[len(loss) // 2 :]
+    later = later[~np.isnan(later)]
+    if level is None:
+        return False
+    return not len(later) or bool(np.median(later) > (1 - levels.BAND) * level) or levels.broke(trace)
+
+
+def in_order(trace: Trace) -> str:
+    ratios = [
+        (p.before - p.after) / p.predicted
+        for p in trace.facts.probes
+        if p.after is not None and p.predicted and p.predicted > _same(p) and math.isfinite(p.after)
+    ]
+    if not ratios or min(ratios) < 0:
+        return ""
+    return f"trust ratio {min(ratios):.2g} to {max(ratios):.2g} over {len(ratios)} probes: steps neither too long nor empty"
+
+
+def sick() -> Trace:
+    trace = synthetic.training(state="above-chance")
+    trace.facts.probes = [Probe(n, 4.0, 4.0, 5.5, 3.0, {"0.1": 3.8, "0.01": 3.97}) for n in (1, 2, 10, 50)]
+    return trace
+
+
+def healthy() -> Trace:
+    trace = synthetic.training(state="learning")
+    trace.facts.probes = [Probe(n, 1.5, 1.5, 1.45, 0.05) for n in (1, 2, 10, 50)]
+    return trace

@@ -1,0 +1,81 @@
+"""E801."""
+
+import pytest
+
+from unstuck.rules.evaluation import train_eval_gap as rule
+from unstuck.trace.facts import ModeLayer
+
+
+def test_sick():
+    finding = rule.check(rule.sick())
+    assert (finding.code, finding.grade, finding.bearing, finding.shown) == ("E801", "likely", "hinders", True)
+    assert "0.29 nats in training mode, 2.4 nats" in finding.evidence[0].text
+    assert "96%" in finding.evidence[2].text and "momentum" in finding.fix.summary
+    assert finding.locations[0].line == 11
+
+
+def test_healthy():
+    assert rule.check(rule.healthy()) is None
+    assert "0.29 nats in training mode, 0.22" in rule.in_order(rule.healthy())
+
+
+def test_dropout_alone():
+    trace = rule.sick()
+    trace.facts.modes = [ModeLayer("dropout", p=0.5, training=400)]
+    assert rule.check(trace) is None
+
+
+@pytest.mark.parametrize(
+    "trained, evaluated, fires",
+    [
+        (0.29, 1.62, True),  # no better than the base rates
+        (0.29, 1.0, False),  # worse, but not by half of chance
+        (0.29, 1.2, True),
+        (1.5, 1.7, False),  # training mode has no skill to speak of either
+        (2.5, 9.0, False),
+        (0.29, float("inf"), True),
+        (0.29, float("nan"), False),
+        (None, 2.4, True),  # then the loss before the update stands for it
+    ],
+)
+def test_levels(trained, evaluated, fires):
+    trace = rule.sick()
+    for probe in trace.facts.probes:
+        probe.after, probe.evaluation = trained, evaluated
+    assert (rule.check(trace) is not None) == fires
+
+
+def test_both_late_probes():
+    trace = rule.sick()
+    trace.facts.probes[1].evaluation = 0.3  # it has recovered
+    assert rule.check(trace) is None
+    trace = rule.sick()
+    trace.facts.probes = trace.facts.probes[:1]
+    assert rule.check(trace) is None
+
+
+def test_young_averages():
+    trace = rule.sick()
+    trace.facts.probes[0].step, trace.facts.probes[1].step = 2, 10
+    assert rule.check(trace) is None
+
+
+def test_reasons():
+    trace = rule.sick()
+    norm = trace.facts.modes[0]
+    norm.momentum, norm.smallest_rows = 0.1, 1
+    assert "as few as 1" in rule.check(trace).evidence[2].text
+    norm.smallest_rows, norm.evaluating, norm.training = 64, 390, 10
+    assert "390 passes" in rule.check(trace).evidence[2].text
+    norm.evaluating = 0
+    norm.momentum = None
+    assert len(rule.check(trace).evidence) == 2
+    norm.momentum, norm.tracked = 0.1, 0
+    assert "No batch has gone into" in rule.check(trace).evidence[2].text
+
+
+def test_the_training_mode_loss_where_it_ran_otherwise():
+    trace = rule.sick()
+    for probe in trace.facts.probes:
+        probe.training = 1.6
+    assert rule.check(trace) is None
