@@ -225,6 +225,11 @@ class Outcome(NamedTuple):
     seconds: float
 
     @property
+    def lost(self) -> bool:
+        """There is no report at all; an own error inside a run that was judged is trouble too, and the run still counts."""
+        return bool(self.trouble) and not self.symptom
+
+    @property
     def first(self) -> str:
         """The answer: the code of the first finding, where it is a cause."""
         return self.findings[0][0] if self.findings and self.findings[0][1] == "cause" else ""
@@ -336,7 +341,8 @@ def _outcome(scratch: Path, trouble: str, seconds: float, observed: bool) -> Out
     own = document["run"]["own_errors"] + [
         f"{n['code']}: {n['reason']}" for t in document["trainings"] for n in t["not_checked"] if "our own error" in n["reason"]
     ]
-    return Outcome(final, findings, causes, document["symptom"]["name"], document["run"]["exit"], "; ".join(own), seconds)
+    trouble, symptom, ended = "; ".join(dict.fromkeys(own)), document["symptom"]["name"], document["run"]["exit"]
+    return Outcome(final, findings, causes, symptom, ended, trouble, seconds)
 
 
 def _last_line(scratch: Path) -> str:
@@ -353,7 +359,7 @@ def read_final(said: str) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------- error rates
 
 # The faults that show on rows that were not trained on, or in the other mode: there the held-out accuracy counts as well.
-HELD_OUT = {"D201", "D202", "D204", "D205", "D209", "D210", "E801", "E802", "S504"}
+HELD_OUT = {"D201", "D202", "D204", "D205", "D209", "D210", "E801", "E802", "I607", "S504"}
 
 
 def interval(right: int, runs: int, level: float = 0.95) -> tuple[float, float]:
@@ -434,7 +440,7 @@ class Measured:
         for program, outcome in zip(ill, outcomes[len(fresh) :]):
             twin = self.healthy[program.twin][1]
             key = f"{program.code}+{program.second}" if program.second else program.code
-            if twin.trouble or not learned(twin.final, program.config.share):
+            if twin.lost or not learned(twin.final, program.config.share):
                 self.redrawn[key] += 1
                 continue
             bad = hurt(outcome.final, twin.final, program.config.classes, program.code)
@@ -447,10 +453,10 @@ class Measured:
 
     def well(self) -> list[tuple[Program, Outcome]]:
         """The healthy programs that learned."""
-        return [(p, o) for p, o in self.healthy.values() if not o.trouble and learned(o.final, p.config.share)]
+        return [(p, o) for p, o in self.healthy.values() if not o.lost and learned(o.final, p.config.share)]
 
     def unwell(self) -> list[tuple[Program, Outcome]]:
-        return [(p, o) for p, o in self.healthy.values() if not o.trouble and not learned(o.final, p.config.share)]
+        return [(p, o) for p, o in self.healthy.values() if not o.lost and not learned(o.final, p.config.share)]
 
     def troubles(self) -> list[tuple[Program, Outcome]]:
         every = list(self.healthy.values()) + [(v.program, v.outcome) for vs in self.variations.values() for v in vs]
@@ -502,7 +508,7 @@ def rates(options: argparse.Namespace) -> int:
     found = measure(codes, pairs, n, healthy, options.seed, options.j)
     print(table(found, codes, plain=True))
     for program, outcome in found.troubles():
-        print(f"OWN ERROR {program.name}: {outcome.trouble}")
+        print(f"OWN ERROR {program.name}: {outcome.trouble[:200]}")
     print(f"{found.done} programs in {time.monotonic() - found.began:.0f} s")
     if options.keep:
         keep(found, options.keep)

@@ -158,7 +158,10 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
         "dropout": (0.0,), "depth": (1, 2), "width": (32, 64, 128), "start": ("",),
     },
     "imagenorm": {"data": ("images",), "model": ("cnn",), "norm": (True,)},
-    "wide": {**MLP, "model": ("sequential", "class", "raw"), "norm": (False,), "width": (32, 64, 128, 256), "dropout": (0.0,)},
+    "wide": {
+        **MLP, "data": ("digits", "classification", "blobs"), "norm": (False,), "width": (64, 128, 256), "depth": (2, 3, 4),
+        "dropout": (0.0,), "activation": ("tanh", "relu"), "optimizer": ("sgd", "momentum", "adam", "adamw"), "binary": (False,),
+    },
     "relu": {**MLP, "activation": ("relu",), "norm": (False,), "model": ("sequential", "class")},
     "relu2": {**MLP, "activation": ("relu",), "norm": (False,), "model": ("sequential", "class"), "depth": (2, 3)},
     "bent": {
@@ -1785,7 +1788,9 @@ def viewed(c: Config, p: Parts, rng: Random) -> Parts | None:
 
 @fault("I607", "channels")
 def reshaped(c: Config, p: Parts, rng: Random) -> Parts | None:
-    return p.swap("standardise", "X.transpose(0, 3, 1, 2)", "X.reshape(-1, 3, 8, 8)")
+    mixed = ("X.reshape(3, -1, 8, 8).swapaxes(0, 1)", "X.reshape(8, 8, 3, -1).transpose(3, 2, 0, 1)")
+    wrong = rng.choice(("X.reshape(-1, 3, 8, 8)", *mixed))
+    return p.swap("standardise", "X.transpose(0, 3, 1, 2)", wrong)
 
 
 # N: numerics
@@ -1807,12 +1812,10 @@ def hidden_by_where(c: Config, p: Parts, rng: Random) -> Parts | None:
 
 
 @fault("N701")
-def normalised_by_nothing(c: Config, p: Parts, rng: Random) -> Parts | None:
-    if c.kind == "chars" or c.binary:
-        return None
+def root_of_a_rectifier(c: Config, p: Parts, rng: Random) -> Parts | None:
     return with_loss(
-        p, "unit = (logits - logits.mean(dim=1, keepdim=True))", "spread = (unit - unit.detach()).std(dim=1, keepdim=True)",
-        f"loss = criterion(unit / (1 + spread), {c.target})",
+        p, f"loss = criterion({c.logits}, {c.target})", f"excess = F.relu(logits.abs() - {rng.choice((10, 20))})",
+        f"loss = loss + {rng.choice((0.1, 1e-3))} * excess.pow(0.5).mean()",
     )  # fmt: skip
 
 

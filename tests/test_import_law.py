@@ -22,7 +22,7 @@ LAW = {
     "engine": {"trace", "findings", "symptom", "rules"},
     "observe": {"trace"},
     "report": {"trace", "findings", "engine"},
-    "cli": {"trace", "findings", "theory", "stats", "rules", "engine", "observe", "report"},
+    "cli": {"trace", "findings", "theory", "stats", "symptom", "rules", "engine", "observe", "report"},
 }
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "lightning", "transformers"}
 

@@ -6,18 +6,18 @@ from torch.utils.data import DataLoader, TensorDataset
 
 torch.manual_seed(0)
 X, y = make_classification(
-    n_samples=3000, n_features=12, n_informative=8, n_redundant=0, weights=[0.97], flip_y=0,
-    n_clusters_per_class=1, class_sep=1.0, random_state=2,
+    n_samples=3000, n_features=12, n_informative=5, n_redundant=0, weights=[0.97], flip_y=0,
+    n_clusters_per_class=1, class_sep=0.5, random_state=2,
 )
 X = torch.tensor((X - X.mean(0)) / X.std(0), dtype=torch.float32)
 y = torch.tensor(y, dtype=torch.float32)
 loader = DataLoader(TensorDataset(X, y), batch_size=50, shuffle=True)
 
 model = nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 1))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.005)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 criterion = nn.BCEWithLogitsLoss()  # <- fault
 
-for epoch in range(14):
+for epoch in range(15):
     losses = []
     for xb, yb in loader:
         optimizer.zero_grad()

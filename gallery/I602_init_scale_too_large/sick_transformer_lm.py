@@ -16,7 +16,6 @@ class TinyGPT(nn.Module):
         make = lambda: nn.TransformerEncoderLayer(dim, heads, 2 * dim, 0.0, "gelu",
                                                   batch_first=True, norm_first=True)
         self.layers = nn.ModuleList(make() for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, vocab, bias=False)
         self.apply(self._init)
 
@@ -32,7 +31,7 @@ class TinyGPT(nn.Module):
         mask = torch.ones(t, t).triu(1).bool()
         for layer in self.layers:
             h = layer(h, src_mask=mask)
-        return self.head(self.norm(h))
+        return self.head(h)
 
 
 torch.manual_seed(0)
@@ -40,7 +39,7 @@ text = inspect.getsource(queue) + inspect.getsource(sched)
 chars = sorted(set(text))
 data = torch.tensor([chars.index(c) for c in text])
 model = TinyGPT(len(chars))
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 for it in range(201):
     ix = torch.randint(len(data) - model.block - 1, (16,))
     x = torch.stack([data[i:i + model.block] for i in ix])

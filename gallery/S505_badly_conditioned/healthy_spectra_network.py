@@ -9,7 +9,7 @@ def spectra(n, rng, channels=60, substances=5):
     axis = np.linspace(0, 1, channels)
     label = rng.integers(substances, size=n)
     centre = (0.15 + 0.17 * label)[:, None]
-    band = 0.2 * np.exp(-((axis - centre) / 0.05) ** 2)
+    band = 0.17 * np.exp(-((axis - centre) / 0.05) ** 2)
     level = rng.normal(size=(n, 1))
     slope = rng.normal(size=(n, 1)) * (axis - 0.5)
     noise = 0.01 * rng.standard_normal((n, channels))

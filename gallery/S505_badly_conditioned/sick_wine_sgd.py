@@ -1,4 +1,4 @@
-"""Wine cultivars from a chemical table: two layers, plain SGD, the whole table brought to scale."""
+"""Wine cultivars from a chemical table: two layers, plain SGD, mini-batches."""
 import torch
 import torch.nn as nn
 from sklearn.datasets import load_wine

@@ -36,7 +36,7 @@ X, y = torch.tensor(d.images / 16, dtype=torch.float32)[:, None], torch.tensor(d
 loader = DataLoader(TensorDataset(X[:1400], y[:1400]), batch_size=50, shuffle=True)
 model = TinyViT()
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-for epoch in range(8):
+for epoch in range(7):
     model.train()
     for xb, yb in loader:
         loss = nn.functional.cross_entropy(model(xb), yb)

@@ -6,12 +6,14 @@ import math
 
 from unstuck.findings import GRADES, Diagnosis, Excluded, Finding, NotChecked, Role, Symptom, Training
 from unstuck.rules import rules
+from unstuck.rules.learnable import learnable
 from unstuck.symptom import symptom_of
 from unstuck.trace.facts import Facts
 from unstuck.trace.trace import RunRecord, Series, Trace
 
 # What is fixed first where several causes stand side by side: nothing can be learned > the wrong problem is posed.
 _BEARINGS = ("blocks", "hinders", "choice", "harmless")
+ROOM = 0.1  # of the labels' entropy: five times the band in which a loss counts as not moved
 _ROLES: tuple[Role, ...] = ("cause", "latent", "consequence", "note")
 
 
@@ -35,8 +37,11 @@ def examine(trace: Trace) -> Training:
     """Symptom and findings of one training."""
     found, not_checked, excluded = [], [], []
     trace.known["symptom"] = symptom = symptom_of(trace)
-    for rule in rules().values():
+    _compare(trace, symptom)
+    for rule in sorted(rules().values(), key=lambda r: r.costly):
         reason = trace.missing(rule.needs)
+        if rule.costly and any(f.grade == "certain" and role(f, symptom) == "cause" for f in found):
+            reason = reason or "a certain cause was found; it costs seconds and is asked once that is mended"
         if reason:
             not_checked.append(NotChecked(rule.code, reason))
             continue
@@ -51,6 +56,39 @@ def examine(trace: Trace) -> Training:
         elif text:
             excluded.append(Excluded(rule.code, text))
     return Training(symptom, assign_roles(found, symptom), excluded, not_checked, trace.facts.name, _steps(trace))
+
+
+def _compare(trace: Trace, symptom: Symptom) -> None:
+    """Is a loss that falls still clearly above what a simple classifier reaches on the training's own samples?
+
+    Asked only where there is room (a tenth of the labels' entropy), and only of losses that can be compared: one plain
+    cross-entropy of hard labels. Dropout is no fault of the weights: the evaluation-mode loss counts where it is lower.
+    """
+    term = trace.facts.term
+    if (
+        not symptom.learns or symptom.loss is None or trace.pairs is None or term is None or symptom.chance is None
+        or term.kind not in {"cross-entropy", "bce", "bce-logits", "soft-cross-entropy", "nll"}
+        or term.labels.kind not in {"index", "binary", "one-hot"}
+        or term.label_smoothing or term.weight or term.pos_weight or term.sample_weighted
+        or len({t.kind for t in trace.facts.terms if t.kind != "unknown"}) > 1
+    ):  # fmt: skip
+        return
+    reached = [p.evaluation for p in trace.facts.probes[-3:] if p.evaluation is not None]
+    loss = min([symptom.loss, *([sum(reached) / len(reached)] if reached else [])])
+    entropy = min(symptom.chance, symptom.base_rate or symptom.chance)
+    if loss <= ROOM * entropy:
+        return
+    learn = learnable(trace)
+    best = learn.best if learn is not None and learn.found else None
+    if best is None:
+        return
+    symptom.reachable = best.loss
+    if loss - best.loss > ROOM * learn.base + 2 * best.gain_error:
+        symptom.underachieves = True
+        symptom.reason = (
+            f"it falls, but {best.name} reaches {best.loss:.3g} nats on {best.rows:,} of the training's own samples "
+            "(cross-validated)"
+        )
 
 
 def certain_now(facts: Facts) -> list[Finding]:
@@ -106,7 +144,7 @@ def role(finding: Finding, symptom: Symptom) -> Role:
         return "latent" if finding.bearing in {"choice", "hinders"} else "cause"
     if finding.shown and finding.bearing != "choice":
         return "cause"
-    if symptom.name == "learning":
+    if symptom.learns:
         if finding.floor is not None and symptom.loss is not None and symptom.chance:
             # Within a twentieth of the way from chance down to the fault's own floor: the fault is what ends the descent.
             if (

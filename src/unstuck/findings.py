@@ -101,10 +101,12 @@ class Symptom(msgspec.Struct):
     reason: str = ""
     due_step: int | None = None
     judged: bool = True
+    reachable: float | None = None  # cross-validated loss of the best simple classifier on the captured samples
+    underachieves: bool = False  # it falls, but stays clearly above what is reachable
 
     @property
     def learns(self) -> bool:
-        return self.name == "learning"
+        return self.name == "learning" and not self.underachieves
 
     @property
     def stuck(self) -> bool:

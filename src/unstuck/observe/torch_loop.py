@@ -1458,6 +1458,11 @@ class Observer:
             self._look_at_input(term, recipe, node)
         with np.errstate(all="ignore"):  # labels outside [0, 1] and the like: said by a rule, not by numpy
             level = self._level(term, labels, recipe, node, loss, total)
+        if loop.backwards <= 4 and not recipe.exact and len(state.facts.terms) == 1 and abs(level.loss) > 1e-6:
+            ratio = root / level.loss
+            if term.scale is not None and not math.isclose(term.scale, ratio, rel_tol=1e-2):
+                ratio = NAN  # no fixed factor
+            term.scale = ratio if math.isfinite(ratio) else None
         if level.loss != level.loss and recipe.alone:
             level = level._replace(loss=root)
         if term.judged:

@@ -71,7 +71,7 @@ def _training(training: Training, paint: _Paint, short: bool, failed: str = "") 
     level = _level(symptom)
     if level:
         lines += _wrap(level, 2)
-    if symptom.reason and symptom.name not in {"learning"}:
+    if symptom.reason and not symptom.learns:
         lines += _wrap(symptom.reason[0].upper() + symptom.reason[1:].rstrip(".") + ".", 2)
     if short:
         return lines

@@ -2,7 +2,8 @@
 
 There is no registration: the package is walked. A rule file holds its page (the module docstring), CODE, NEEDS,
 `check(trace)`, and two synthetic traces, `sick()` and `healthy()`. Its name is its file's name. Optional: EXPLAINS, the
-codes that become consequences where this finding stands; `in_order(trace)`, one sentence of negative evidence ('' for
+codes that become consequences where this finding stands; COSTLY, seconds are spent on the captured samples, so that the
+rule is asked last and only where no certain cause was found; `in_order(trace)`, one sentence of negative evidence ('' for
 none), asked when the rule found nothing.
 """
 
@@ -35,6 +36,7 @@ class Rule(NamedTuple):
     summary: str
     explains: tuple[str, ...] = ()
     in_order: Callable[[Trace], str] = lambda trace: ""
+    costly: bool = False
 
 
 @cache
@@ -57,4 +59,5 @@ def _read(module_name: str) -> Rule:
     name = module_name.rpartition(".")[2].replace("_", "-")
     page = (module.__doc__ or "").strip()
     return Rule(module.CODE, name, page, module.NEEDS, module.check, module.sick, module.healthy, page.split("\n", 1)[0],
-                getattr(module, "EXPLAINS", ()), getattr(module, "in_order", lambda trace: ""))  # fmt: skip
+                getattr(module, "EXPLAINS", ()), getattr(module, "in_order", lambda trace: ""),
+                getattr(module, "COSTLY", False))  # fmt: skip

@@ -280,7 +280,7 @@ def examine(
     structure_p = structure(x, kind, rng, deadline=clock.share(0.5))
     structured = structure_p <= LEVEL
     by: dict[str, float | None] = {}
-    if not reason:
+    if not reason and p_value > LEVEL:  # how strong a relation must be to be found is asked where none was
         by = _power(battery, y, null, features, rng, clock.share(0.6))
         if None in by.values():
             missed = " and ".join(name for name, value in by.items() if value is None)

@@ -89,6 +89,7 @@ class LossTerm(msgspec.Struct):
     sign: int = 1  # +1: minimised as it should be; -1: the update makes this loss larger
     sign_site: Site | None = None  # the line that negates
     coefficient: float | None = None  # of this term in the total, where it could be read from the graph
+    scale: float | None = None  # the script's own loss over the mean of this term per sample, where it is the only term
     reduction: str = ""  # mean, sum, none
     ignore_index: int | None = None
     label_smoothing: float = 0.0

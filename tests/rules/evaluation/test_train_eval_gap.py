@@ -3,7 +3,7 @@
 import pytest
 
 from unstuck.rules.evaluation import train_eval_gap as rule
-from unstuck.trace.facts import ModeLayer
+from unstuck.trace.facts import ModeLayer, Probe
 
 
 def test_sick():
@@ -51,6 +51,18 @@ def test_both_late_probes():
     assert rule.check(trace) is None
     trace = rule.sick()
     trace.facts.probes = trace.facts.probes[:1]
+    assert rule.check(trace) is None
+
+
+def test_batches_of_one_sample():
+    """Single samples that are hopeless in both modes: the mean of the last four decides, if all four are worse."""
+    levels = [(0.9, 5.4), (0.4, 8.1), (3.7, 4.9), (0.001, 2.2)]
+    trace = rule.sick()
+    trace.facts.probes = [Probe(100 * k, t + 0.1, after=t, evaluation=e) for k, (t, e) in enumerate(levels, 1)]
+    trace.facts.modes[0].momentum, trace.facts.modes[0].smallest_rows = 0.1, 1
+    finding = rule.check(trace)
+    assert "last 4 probes" in finding.evidence[0].text and "as few as 1" in finding.evidence[1].text
+    trace.facts.probes[0].evaluation = 0.8
     assert rule.check(trace) is None
 
 

@@ -43,6 +43,7 @@ from unstuck.trace.trace import Pairs, Series, Trace
 
 CODE = "D207"
 NEEDS = ("labels",)
+COSTLY = True
 
 EVEN = 0.9  # of ln K. For two classes H = 0.9 ln 2 is a share of 0.69: below it guessing the majority is nearly a habit
 ALWAYS = 0.98  # the band of the symptom, on answers

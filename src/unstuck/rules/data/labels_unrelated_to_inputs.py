@@ -43,6 +43,7 @@ from unstuck.trace.trace import Pairs, Trace
 CODE = "D202"
 NEEDS = ("pairs",)
 EXPLAINS = ("I605", "I606", "S505", "D207", "S502", "S501")
+COSTLY = True
 PASSES = 3  # passes over the data after which learning by heart could show
 
 

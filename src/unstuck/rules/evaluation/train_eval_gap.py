@@ -7,7 +7,8 @@ differ, training works on one network and evaluation on another.
 ## What is seen
 On the last two probes the same batch was evaluated with the same weights in both modes: in training mode the loss is
 well below the base rates, in evaluation mode it is no better than them, or worse than in training mode by more than half
-of chance. The network has batch-norm layers, and at least 20 batches have gone into their averages.
+of chance. With batches of a few samples: the same for the means of the last four probes, with evaluation mode worse at
+each of them. The network has batch-norm layers, and at least 20 steps were taken before.
 
 ## Why training gets stuck
 It does not: what is evaluated, saved and used later is stuck. Reasons: a momentum so small that the averages still hold
@@ -43,6 +44,7 @@ CODE = "E801"
 NEEDS = ("probes", "modes")
 
 PROBES = 2
+MEAN = 4
 YOUNG = 20  # with torch's momentum of 0.1 the start then has a weight of 0.9^20 = 0.12
 SKILL = 0.1  # of chance: what training mode must be ahead of evaluation mode; a band of five times the symptom's
 GAP = 0.5  # of chance
@@ -58,14 +60,21 @@ def check(trace: Trace) -> Finding | None:
     base = levels.known(symptom.of(trace).base_rate)
     base = level if base is None else base
     probes = [p for p in trace.facts.probes if p.evaluation is not None and _training(p) is not None and p.step >= YOUNG]
-    late = probes[-PROBES:]
-    if len(late) < PROBES or not all(_gap(p, base, level) for p in late):
+    late = [(_training(p) or 0.0, p.evaluation or 0.0) for p in probes[-PROBES:]]
+    few = [(_training(p) or 0.0, p.evaluation or 0.0) for p in probes[-MEAN:]]
+    if len(late) == PROBES and all(_gap(t, e, base, level) for t, e in late):
+        trained, evaluated = late[-1]
+        where = f"The batch of step {probes[-1].step}"
+    elif len(few) == MEAN and all(e - t > SKILL * level for t, e in few) and _gap(*_means(few), base, level):
+        # Batches of a few samples: a single one may be hopeless in both modes.
+        trained, evaluated = _means(few)
+        where = f"The batches of the last {MEAN} probes"
+    else:
         return None
-    last = late[-1]
-    trained, evaluated = _training(last) or 0.0, last.evaluation or 0.0
+    last = probes[-1]
     evidence = [
         Evidence(
-            f"The batch of step {last.step}, with the same weights: {trained:.4g} nats in training mode, {evaluated:.4g} nats "
+            f"{where}, with the same weights: {trained:.4g} nats in training mode, {evaluated:.4g} nats "
             f"in evaluation mode; the base rates score {base:.4g}.",
             value=evaluated - trained, unit="nats", source="probe",
         )
@@ -96,9 +105,12 @@ def _training(probe: Probe) -> float | None:
     return None
 
 
-def _gap(probe: Probe, base: float, chance: float) -> bool:
-    trained, evaluated = _training(probe), probe.evaluation
-    if trained is None or evaluated is None or math.isnan(evaluated) or trained >= base - SKILL * chance:
+def _means(levels: list[tuple[float, float]]) -> tuple[float, float]:
+    return sum(t for t, _ in levels) / len(levels), sum(e for _, e in levels) / len(levels)
+
+
+def _gap(trained: float, evaluated: float, base: float, chance: float) -> bool:
+    if math.isnan(evaluated) or trained >= base - SKILL * chance:
         return False
     return evaluated >= base or evaluated - trained > GAP * chance
 

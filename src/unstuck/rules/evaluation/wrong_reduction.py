@@ -121,6 +121,8 @@ def _factor(term: LossTerm) -> tuple[float, str] | None:
         return None
     if term.kind == "kl" and term.reduction == "mean" and len(shape) > 1 and math.isclose(coefficient, 1, rel_tol=CLOSE):
         return 1 / classes, f"the mean is taken over {classes} classes as well (KLDivLoss)"
+    if term.scale is not None and math.isclose(term.scale, 1 / classes, rel_tol=0.01):
+        return term.scale, f"the mean is taken over {classes} classes as well"
     if math.isclose(coefficient, 1 / classes, rel_tol=CLOSE):
         return coefficient, f"the mean is taken over {classes} classes as well"
     return None

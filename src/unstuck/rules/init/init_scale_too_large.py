@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import math
 
-from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
@@ -46,9 +45,6 @@ LIMIT = 0.5  # half of the units' values at their limits at the first look: not 
 
 
 def check(trace: Trace) -> Finding | None:
-    state = symptom.of(trace)
-    if state.learns:
-        return None
     data = [layer for layer in trace.facts.layers if layer.data and layer.of == "input"]
     entering = [size for layer in data for size in levels.looks(layer.looks, "rms")[:1]]
     if entering and max(entering) > INPUT:

@@ -39,6 +39,7 @@ from unstuck.trace.trace import Pairs, Trace
 
 CODE = "I605"
 NEEDS = ("pairs", "layers", "parameters")
+COSTLY = True
 EXPLAINS = ("D207",)
 GAP = 0.1  # of chance
 

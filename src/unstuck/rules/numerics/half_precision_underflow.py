@@ -55,8 +55,6 @@ _SPACING = {"float16": "0.001", "bfloat16": "0.008"}  # relative: 2^-10, 2^-7
 
 def check(trace: Trace) -> Finding | None:
     facts, state = trace.facts, symptom.of(trace)
-    if state.learns:
-        return None
     level = levels.chance(trace)
     if level is not None and state.loss is not None and state.loss < LOW * level:
         return None

@@ -37,6 +37,7 @@ from unstuck.trace.trace import Pairs, Trace
 
 CODE = "S505"
 NEEDS = ("pairs", "layers", "optimizers")
+COSTLY = True
 EXPLAINS = ("I605", "D207", "S502")
 GAP = 0.1  # of chance, as everywhere: five times the band in which a loss counts as not moved
 

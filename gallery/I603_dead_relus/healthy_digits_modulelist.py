@@ -1,4 +1,4 @@
-"""Digits with a ReLU perceptron in a class of its own, bias set after construction, Adam."""
+"""Digits with a ReLU perceptron built from a list of sizes, Adam."""
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
