@@ -22,6 +22,7 @@ import argparse
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -471,15 +472,17 @@ def measure(codes: Sequence[str], pairs: Sequence[programs.Pair], n: int, health
     """N hurt variations of every code (three rounds of drawing at most), their twins, and healthy programs up to `healthy`."""
     found = Measured(jobs)
     drawn: collections.Counter[str] = collections.Counter()
-    makers: dict[str, Callable[[int], Program]] = {c: lambda i, c=c: programs.sick(c, i) for c in codes}  # type: ignore[misc]
-    makers |= {f"{p.first}+{p.second}": lambda i, p=p: programs.both(p, i) for p in pairs}  # type: ignore[misc]
+    makers: dict[str, Callable[[int], Program]] = {c: functools.partial(programs.sick, c) for c in codes}
+    makers |= {f"{p.first}+{p.second}": functools.partial(programs.both, p) for p in pairs}
     known: set[str] = set()
     for _ in range(3):
         chosen = []
         for key, make in makers.items():
             wanted = n if key in codes else max(1, n // 10)
-            missing = wanted - sum(v.hurt for v in found.variations[key])
-            tries = 0
+            hurt_before = sum(v.hurt for v in found.variations[key])
+            missing, tries = wanted - hurt_before, 0
+            if missing > 0 and drawn[key]:  # as many more as will do, at the share of hurt ones so far
+                missing = math.ceil(missing / max(0.25, hurt_before / drawn[key]))
             while missing > 0 and tries < 4 * wanted:
                 program = make(1000 * seed + drawn[key])
                 drawn[key] += 1

@@ -53,6 +53,6 @@ torch.manual_seed(0)
 x, y = load_data(np.random.default_rng(0))
 x_train, y_train, x_test, y_test = x[:1500], y[:1500], x[1500:], y[1500:]
 trainer = Trainer(ConvNet())
-for epoch in range(8):
+for epoch in range(6):
     loss = trainer.run_epoch(x_train, y_train)
     print(f"epoch {epoch}: loss {loss:.3f}, test accuracy {trainer.accuracy(x_test, y_test):.3f}")

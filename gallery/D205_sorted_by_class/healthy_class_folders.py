@@ -41,7 +41,7 @@ loader = DataLoader(train_set, batch_size=25, shuffle=True)
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 criterion = nn.CrossEntropyLoss()
-for epoch in range(7):
+for epoch in range(5):
     for step, (x, y) in enumerate(loader):
         loss = criterion(model(x), y)
         optimizer.zero_grad()

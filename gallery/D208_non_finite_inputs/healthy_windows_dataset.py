@@ -42,7 +42,7 @@ loader = DataLoader(Windows(800), batch_size=40, shuffle=True)
 net = PaceNet()
 optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
 loss_fn = nn.BCEWithLogitsLoss()
-for epoch in range(10):
+for epoch in range(8):
     total = hits = 0
     for x, y in loader:
         score = net(x)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 torch.manual_seed(0)
 y = torch.randint(2, (1300,)).float()
 radius = torch.rand(1300).sqrt()
-angle = 7 * radius + math.pi * y
-X = torch.stack([radius * angle.cos(), radius * angle.sin()], 1) + 0.03 * torch.randn(1300, 2)
+angle = 12 * radius + math.pi * y
+X = torch.stack([radius * angle.cos(), radius * angle.sin()], 1) + 0.02 * torch.randn(1300, 2)
 X_train, y_train, X_val, y_val = X[:1000], y[:1000], X[1000:], y[1000:]
 
 

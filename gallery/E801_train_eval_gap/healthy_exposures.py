@@ -26,12 +26,12 @@ exposure = torch.randn(len(images), 1, 1, 1)
 images = images * (0.7 * exposure).exp() + 2 * torch.randn(len(images), 1, 1, 1)
 labels = torch.tensor(digits.target)
 train_set = TensorDataset(images[:1000], labels[:1000])
-loader = DataLoader(train_set, batch_size=20, shuffle=True)
+loader = DataLoader(train_set, batch_size=10, shuffle=True)
 
 net = Net()
 criterion = nn.CrossEntropyLoss()
-optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-for epoch in range(4):
+optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+for epoch in range(3):
     net.train()
     total = 0.0
     for x, y in loader:

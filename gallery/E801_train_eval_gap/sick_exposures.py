@@ -30,8 +30,8 @@ loader = DataLoader(train_set, batch_size=1, shuffle=True)  # <- fault
 
 net = Net()
 criterion = nn.CrossEntropyLoss()
-optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-for epoch in range(4):
+optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+for epoch in range(3):
     net.train()
     total = 0.0
     for x, y in loader:

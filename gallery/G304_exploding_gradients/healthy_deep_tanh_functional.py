@@ -1,4 +1,4 @@
-"""Digits, twenty tanh layers kept as raw tensors, SGD with an argparse main()."""
+"""Digits, twenty tanh layers kept as raw tensors, Adam with an argparse main()."""
 import argparse
 
 import torch
@@ -25,8 +25,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--gain", type=float, default=1.1)
-    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--gain", type=float, default=1.0)
+    parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--epochs", type=int, default=10)
     args = parser.parse_args()
 
@@ -35,7 +35,7 @@ def main():
     x = torch.tensor((digits.data - 5) / 6, dtype=torch.float32)
     y = torch.tensor(digits.target)
     params = make_weights([64] + [args.width] * args.depth + [10], args.gain)
-    optimizer = torch.optim.SGD(params, lr=args.lr)
+    optimizer = torch.optim.Adam(params, lr=args.lr)
     for epoch in range(args.epochs):
         losses, hits = [], 0
         for rows in torch.randperm(len(x)).split(50):

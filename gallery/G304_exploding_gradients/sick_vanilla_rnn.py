@@ -1,4 +1,4 @@
-"""Which third of a long noisy sequence holds the pulse? A tanh RNN, SGD."""
+"""Which third of a long noisy sequence holds the pulse? A tanh RNN, Adam."""
 import torch
 import torch.nn as nn
 
@@ -28,7 +28,7 @@ gen = torch.Generator().manual_seed(0)
 torch.manual_seed(0)
 x, y = sequences(900, gen)
 model = PulseRNN()
-optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 loss_fn = nn.CrossEntropyLoss()
 for epoch in range(12):
     total, hits = 0.0, 0

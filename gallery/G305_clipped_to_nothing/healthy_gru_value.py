@@ -28,7 +28,7 @@ class CharGRU(nn.Module):
 class Trainer:
     def __init__(self, model):
         self.model = model
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
     def batch(self):
         start = torch.randint(len(ids) - SEQ - 1, (BATCH, 1))

@@ -28,7 +28,7 @@ class CharGRU(nn.Module):
 class Trainer:
     def __init__(self, model):
         self.model = model
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
     def batch(self):
         start = torch.randint(len(ids) - SEQ - 1, (BATCH, 1))
@@ -40,7 +40,7 @@ class Trainer:
         loss = F.cross_entropy(self.model(x).flatten(0, 1), y.flatten())
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_value_(self.model.parameters(), 1e-7)  # <- fault
+        nn.utils.clip_grad_value_(self.model.parameters(), 1e-6)  # <- fault
         self.optimizer.step()
         return loss.item()
 

@@ -1,4 +1,4 @@
-"""Digits with a compact perceptron, Adam with a falling step, tensors only."""
+"""Digits with a tanh perceptron, Adam with a falling step, tensors only."""
 import torch
 import torch.nn as nn
 from sklearn.datasets import load_digits

@@ -20,7 +20,7 @@ class RowReader(nn.Module):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--hidden", type=int, default=1)  # <- fault
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--lr", type=float, default=1e-2)
     args = parser.parse_args()
 

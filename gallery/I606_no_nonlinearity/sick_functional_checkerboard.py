@@ -26,7 +26,7 @@ def forward(inputs):
 
 
 optimizer = torch.optim.Adam([w1, b1, w2, b2, w3, b3], lr=3e-3)
-for step in range(1201):
+for step in range(901):
     rows = torch.randint(len(x), (128,), generator=g)
     loss = F.cross_entropy(forward(x[rows]), y[rows])
     optimizer.zero_grad()

@@ -23,7 +23,7 @@ def row_loss(scores, labels):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--temperature", type=float, default=0.008)
+    parser.add_argument("--temperature", type=float, default=0.005)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()

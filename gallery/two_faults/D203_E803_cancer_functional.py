@@ -1,4 +1,4 @@
-"""Breast cancer diagnosis from the raw table, hand-written layers and a hand-written update."""
+"""Breast cancer diagnosis, hand-written layers and a hand-written update."""
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_breast_cancer

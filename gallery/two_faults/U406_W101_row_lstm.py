@@ -27,12 +27,12 @@ for epoch in range(8):
     total, right = 0.0, 0
     for rows in torch.randperm(len(x)).split(64):
         net.zero_grad()
-        probs = F.softmax(net(x[rows]), dim=1)
-        loss = F.cross_entropy(probs, y[rows])  # <- fault W101
+        out = F.softmax(net(x[rows]), dim=1)  # <- fault W101
+        loss = F.cross_entropy(out, y[rows])
         loss.backward()
         optimizer.zero_grad()  # <- fault U406
         optimizer.step()
         scheduler.step()
         total += loss.item() * len(rows)
-        right += (probs.argmax(1) == y[rows]).sum().item()
+        right += (out.argmax(1) == y[rows]).sum().item()
     print(f"epoch {epoch + 1} loss {total / len(x):.4f} acc {right / len(x):.3f}")

@@ -92,7 +92,8 @@ def _directory(trace: str | None) -> Path:
 
 
 def _suspicious(directory: Path, training: int) -> bool:
-    """Does the trace so far show anything but learning? Then a thorough look is worth its price."""
+    """Is a thorough look worth its price? Where the training does not learn, has an autograd function of its own, or has
+    not won half of what there is to win."""
     from unstuck.symptom import symptom_of
     from unstuck.trace.storage import read_run
 
@@ -100,7 +101,8 @@ def _suspicious(directory: Path, training: int) -> bool:
     if trace is None or not len(trace.series):
         return False
     symptom = symptom_of(trace)
-    return symptom.judged and not symptom.learns and symptom.name != "too-early"
+    half = symptom.loss is not None and symptom.chance is not None and symptom.loss > 0.5 * symptom.chance
+    return symptom.judged and (not symptom.learns or half or bool(trace.facts.custom))
 
 
 class _Announce:

@@ -8,6 +8,7 @@ written to the run folder as arrays without pickle.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ class Data:
     def full(self) -> bool:
         return self.rows >= MAX_ROWS or self.calls >= MAX_CALLS or self.bytes >= MAX_BYTES
 
-    def arrived(self, tensors: list[Any], site: Site | None) -> None:
-        """The model was called with these tensors (only those without a gradient behind them are data)."""
+    def arrived(self, tensors: list[Any], site: Site | None, rows_of: Callable[[Any], int | None] = lambda t: None) -> None:
+        """The model was called with these tensors (only those without a gradient behind them are data). `rows_of` tells
+        of how many rows the tensor is that one was cut out of."""
         self.now = [t for t in tensors if not t.requires_grad and t.dim() and not t.is_sparse and not t.is_complex()][:6]
         known = self.facts.inputs
         for i, t in enumerate(self.now):
@@ -57,13 +59,14 @@ class Data:
                 base = t._base
                 if base is not None and base.dim() == t.dim() and base.shape[1:] == t.shape[1:]:
                     record.part_of = int(base.shape[0])
+                record.part_of = record.part_of or rows_of(t)
                 known.append(record)
                 self.arrays.append([])
                 self.ranges.append((np.inf, -np.inf))
             record = known[i]
             record.calls += 1
             base = t._base
-            if record.part_of is not None and (base is None or int(base.shape[0]) != record.part_of):
+            if record.part_of is not None and base is not None and int(base.shape[0]) < record.part_of:
                 record.part_of = None
 
     def labelled(self, y: np.ndarray | None, ignore: int | None) -> None:

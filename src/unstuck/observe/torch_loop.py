@@ -700,7 +700,10 @@ class Observer:
                 _, value, data = torch_modules.saved(node, torch_graph.op_name(node))
                 tensors = [value] if data else []
         if tensors and recipe.labels is not None and recipe.term is not None:
-            state.data.arrived(tensors, self.input_site)
+            if not inputs and state.data.calls == 0 and bool((tensors[0] == tensors[0].reshape(-1)[0]).all()):
+                recipe.data_route = None  # a constant state is what enters here, not the data
+                return
+            state.data.arrived(tensors, self.input_site, self.spy.rows_of)
             state.data.labelled(recipe.labels.last, recipe.term.ignore_index)
 
     def _keep_tape(self, state: State, tape: torch_probes.Tape, loss: Any) -> None:
@@ -1688,7 +1691,9 @@ class Observer:
                     if op == "log" and bool((x <= 0).any()):
                         n = int((x <= 0).sum())
                         return f"log of {n} numbers that are 0 or negative", place
-                    if op in {"sqrt", "pow"} and bool((x < 0).any()):
+                    exponent = getattr(node, "_saved_exponent", 0.5)
+                    whole = isinstance(exponent, (int, float)) and float(exponent).is_integer()
+                    if op in {"sqrt", "pow"} and not whole and bool((x < 0).any()):
                         return f"{op} of a negative number", place
                     if op == "exp" and not bool(torch.isfinite(x.exp()).all()):
                         return f"exp of {float(x.max()):.0f} overflows {str(x.dtype).removeprefix('torch.')}", place
@@ -1815,6 +1820,9 @@ class Observer:
         norm = float(torch.stack(torch._foreach_norm(grads)).float().norm())
         if norm == 0:
             loop.grad_zero += 1
+            if is_deep(loop.steps + 1):
+                looks = ((state.parameters.get(id(p)), p) for p in with_grad)
+                torch_modules.update_looks([(e[1], p, p.detach(), p.grad) for e, p in looks if e is not None], loop.steps + 1)
             if state.left_gradient:
                 loop.grad_lost += 1
             return
@@ -1994,7 +2002,7 @@ class Observer:
         _, tensors, before, _, _ = measured
 
         def work(probe: Probe) -> None:
-            if tape.mode_layers:
+            if tape.mode_layers or any(m.kind == "dropout" for m in state.facts.modes):
                 probe.evaluation = tape.loss(evaluation=True)
             probe.after = tape.loss()
             won = probe.before - probe.after

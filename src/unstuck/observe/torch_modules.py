@@ -26,7 +26,7 @@ MAX_LOOKS = 40
 MAX_NUMBERS = 2_000_000  # of a tensor; a larger one is looked at on fewer rows
 _INPUT = {"linear": ("_saved_mat1", "_saved_input", "_saved_self"), "matmul": ("_saved_self", "_saved_mat1"),
           "conv": ("_saved_input",), "batch_norm": ("_saved_input",), "layer_norm": ("_saved_input",),
-          "group_norm": ("_saved_input",)}  # fmt: skip
+          "group_norm": ("_saved_input",), "rnn": ("_saved_input",)}  # fmt: skip
 _DATA_EDGE = {"AddmmBackward": 1, "ConvolutionBackward": 0, "MmBackward": 0, "LinearBackward": 0}
 _SMALL_DERIVATIVE = 0.05  # of the largest possible one: sigmoid beyond +-4.4, tanh beyond +-2.2
 
@@ -251,6 +251,7 @@ def formulas(order: list[Node], describe: Callable[[Node], tuple[Any, ...]]) -> 
         op = torch_graph.op_name(below)
         entered = getattr(node, "_saved_self", None)
         smallest = float(entered.min()) if isinstance(entered, torch.Tensor) and entered.numel() else None
+        smallest = smallest if smallest is not None and math.isfinite(smallest) else None
         dtype = str(entered.dtype).removeprefix("torch.") if isinstance(entered, torch.Tensor) else ""
         place = describe(node)[0]
         if op == "softmax":
@@ -261,7 +262,12 @@ def formulas(order: list[Node], describe: Callable[[Node], tuple[Any, ...]]) -> 
             continue
         result = getattr(exp, "_saved_result", None)
         under = next(iter(torch_graph.children(exp)), None)
-        largest = float(result.max().log()) if isinstance(result, torch.Tensor) and result.numel() else None
+        largest = None
+        if isinstance(result, torch.Tensor) and result.numel():
+            # What was exponentiated is not kept; where the result is infinite or 0 it lies beyond the ends of the format.
+            ends = torch.finfo(result.dtype)
+            largest = min(max(float(result.double().max().log()), math.log(ends.tiny) - 1), math.log(ends.max) + 1)
+            largest = largest if math.isfinite(largest) else None
         shifted = under is not None and torch_graph.op_name(under) in {"sub", "clamp"}
         found.append(Formula("log-of-softmax" if op == "div" else "log-sum-exp", place, largest, smallest, dtype, shifted, guarded))
     return found[:8]

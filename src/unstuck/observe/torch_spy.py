@@ -59,6 +59,9 @@ _ELEMENTWISE = {
     "sub", "rsub", "__sub__", "__rsub__", "add", "__add__", "mul", "__mul__", "__rmul__", "div", "__truediv__",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "where", "dist", "subtract", "multiply",
 }  # fmt: skip
+_TAKES_ROWS = {"__getitem__", "index_select", "narrow"}
+_HANDS_ON = {"stack", "cat", "to", "float", "long", "type", "view", "reshape", "unsqueeze", "flatten", "contiguous", "permute",
+             "transpose", "div", "__truediv__", "mul", "__mul__", "sub", "__sub__"}  # fmt: skip
 _WRITES = {"add_", "sub_", "__iadd__", "__isub__", "copy_", "subtract_"}
 MAX_RECORDS = 20_000
 
@@ -152,6 +155,7 @@ class Spy(TorchFunctionMode):
         self.tape: Any = None  # torch_probes.Tape of the pass that is being recorded
         self.reshapes: list[Reshaped] = []
         self.dropouts: list[ModeLayer] = []
+        self.sliced: dict[int, tuple[weakref.ref[Any], int]] = {}  # a batch -> rows of the tensor it was taken from
         self.report = report
         self.raised = raised
         self.ops: list[Op] = []
@@ -239,6 +243,8 @@ class Spy(TorchFunctionMode):
             place = sites.site(sites.caller(2))
             if place is not None and place not in self.updates and len(self.updates) < 20:
                 self.updates.append(place)
+        if name in _TAKES_ROWS or (self.sliced and name in _HANDS_ON):
+            self._rows_taken(name, args, out)
         if name in {"view", "reshape"} and len(self.reshapes) < 64:
             self._reshaped(args, out, name)
         elif name == "dropout" and len(self.dropouts) < 16:
@@ -258,6 +264,27 @@ class Spy(TorchFunctionMode):
         if name in _ELEMENTWISE:
             self._outer(args, kwargs, out, first, last)
         self._gradient_lost(func, name, args, kwargs, out)
+
+    def _rows_taken(self, name: str, args: tuple[Any, ...], out: Any) -> None:
+        """A batch cut out of a longer tensor, and what is made of it before the model sees it."""
+        first = args[0] if args else None
+        if isinstance(first, (list, tuple)):
+            first = next((a for a in first if isinstance(a, torch.Tensor)), None)
+        if not isinstance(first, torch.Tensor) or not isinstance(out, torch.Tensor) or not first.dim() or first.requires_grad:
+            return
+        if name in _TAKES_ROWS:
+            rows = int(first.shape[0])
+            if out.dim() and out.numel() < first.numel():
+                self.sliced[id(out)] = (weakref.ref(out), rows)
+        elif (entry := self.sliced.get(id(first))) is not None and entry[0]() is first:
+            self.sliced[id(out)] = (weakref.ref(out), entry[1])
+        if len(self.sliced) > 20_000:
+            self.sliced.clear()
+
+    def rows_of(self, tensor: Any) -> int | None:
+        """Rows of the tensor that this one was cut out of, where that was seen."""
+        entry = self.sliced.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
 
     def _reshaped(self, args: tuple[Any, ...], out: Any, name: str) -> None:
         """A view that gives axes each other's sizes: [8, 20, 16] as [20, 8, 16]. Axes of size 1 carry no order."""

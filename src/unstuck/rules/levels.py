@@ -71,6 +71,21 @@ def overshot(probe: Probe) -> bool:
     return worse and any(value < probe.before - same for value in shorter)
 
 
+def too_long(probe: Probe) -> bool:
+    """Did the step overshoot, or did the gradient promise more than the whole loss and keep less than a tenth of it?
+
+    A loss that cannot be negative cannot fall by more than itself: such a step is far outside the range in which the
+    gradient says anything.
+    """
+    if overshot(probe):
+        return True
+    after = probe.after if probe.after is not None and math.isfinite(probe.after) else None
+    return (
+        probe.predicted is not None and after is not None and probe.before > 0
+        and probe.predicted > probe.before and probe.before - after < 0.1 * probe.predicted
+    )  # fmt: skip
+
+
 def looks(seen: list[LayerLook], name: str) -> list[float]:
     """The measured values of one field of a layer's looks."""
     values = [getattr(look, name) for look in seen]

@@ -61,7 +61,7 @@ def check(trace: Trace) -> Finding | None:
             sites(*(i.site for i in data), *loaders),
         )
     inside = _inside(facts.layers)
-    if inside is not None:
+    if inside is not None and not {"embedding", "index"} & set(facts.operations):  # data may enter through a table
         layer, rows = inside
         return _finding(
             f"The samples differ, and what enters {layer.name} is the same for all of them.",

@@ -49,6 +49,7 @@ EXPLAINS = ("S501", "I602", "I603", "I604", "G304", "S505", "N701", "N702")
 # At 10 the curvature is a hundred times that of a standardised input, and so is the factor off the largest stable step.
 LARGE = 10.0
 GAIN = 3.0  # He 1.41, tanh 1.67, torch's default 0.58: twice the largest of them is not normal any more
+SILENT = 1e-6  # float32 keeps seven digits: below it the gradient is lost beside the others
 LIMIT = 0.9  # share of units at their limit
 _TRAINED = frozenset({"linear", "conv", "rnn", "matmul"})
 
@@ -67,7 +68,7 @@ def check(trace: Trace) -> Finding | None:
         gain = _gain(trace.facts, layer)
         if max(size, column) < LARGE or (gain is not None and gain > GAIN and gain >= size):
             continue
-        consequence = _consequence(trace)
+        consequence = _consequence(trace) or _silenced(trace.facts, layer)
         if consequence is not None:
             return _finding(trace.facts, layer, size, column, gain, given, consequence)
     return None
@@ -122,6 +123,20 @@ def _consequence(trace: Trace) -> Evidence | None:
             value=None if after is None else after - probe.before, unit="nats", source="probe",
         )  # fmt: skip
     return None
+
+
+def _silenced(facts: Facts, layer: Layer) -> Evidence | None:
+    """Units inside a recurrent cell are not seen one by one; that they stand at their limits shows in the gradient of the
+    layer's weights, which inputs of this size would make large."""
+    of = {p.name: p.looks[0].grad_norm for p in facts.parameters if p.looks and len(p.shape) > 1}
+    own = [of[n] for n in layer.parameters if n in of]
+    rest = [g for n, g in of.items() if n not in layer.parameters]
+    if not own or not rest or max(own) > SILENT * max(rest):
+        return None
+    return Evidence(
+        f"The gradient of {layer.name} is {max(own):.2g} at the first step, that of the layers behind it {max(rest):.2g}: its "
+        "units are at their limits.", value=max(own), unit="1", source="values",
+    )  # fmt: skip
 
 
 def _finding(

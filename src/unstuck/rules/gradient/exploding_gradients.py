@@ -45,19 +45,21 @@ from unstuck.trace.trace import Trace
 
 CODE = "G304"
 NEEDS = ("parameters",)
-EXPLAINS = ("N701", "S501", "I604", "U408")
+EXPLAINS = ("N701", "S501", "I604", "U408", "D207", "I605", "S505")
 
 
 def check(trace: Trace) -> Finding | None:
     state = symptom.of(trace)
-    if not state.stuck:
+    promised = [p for p in trace.facts.probes if p.predicted is not None and p.before > 0 and p.predicted > p.before]
+    beyond = 2 * len(promised) > len(trace.facts.probes) > 1
+    if state.learns or not (state.stuck or beyond):
         return None
     facts = trace.facts
     evidence: list[Evidence] = []
     weights = weights_by_depth(facts)
     recurrent = _recurrent(facts, weights)
     seen = profiles(weights)
-    grown = next((p for p in seen if _grows(p)), None) if len(weights) >= FEWEST_LAYERS else None
+    grown = next((p for p in seen if _grows(p, beyond)), None) if len(weights) >= FEWEST_LAYERS else None
     place: list[Parameter] = []
     if grown is not None:
         place = weights[: max(1, len(weights) // 4)]
@@ -91,6 +93,15 @@ def check(trace: Trace) -> Finding | None:
         )  # fmt: skip
     if not evidence:
         return None
+    if beyond:
+        most = max(promised, key=lambda p: p.predicted or 0.0)
+        evidence.append(
+            Evidence(
+                f"At {len(promised)} of {len(facts.probes)} probed steps the gradient promises more than the whole loss: at step "
+                f"{most.step} {most.predicted:.3g} nats of {most.before:.3g}.",
+                value=most.predicted, unit="nats", source="probe",
+            )
+        )  # fmt: skip
     place = place or [p for p in facts.parameters if p.name in recurrent]
     names = ", ".join(p.name for p in place[:3])
     return Finding(
@@ -105,9 +116,13 @@ def check(trace: Trace) -> Finding | None:
     )  # fmt: skip
 
 
-def _grows(profile: Profile) -> bool:
+def _grows(profile: Profile, beyond: bool) -> bool:
+    """By three orders of magnitude and a factor of 2 per layer; where most steps promise more than the whole loss, that the
+    gradient is too large is shown, and steady growth by two orders says where it comes from."""
     falling = float(np.mean([a >= b for a, b in zip(profile.sizes, profile.sizes[1:])]))
-    return profile.ratio > LARGE and profile.factor > PER_LAYER and falling >= MOSTLY
+    if falling < MOSTLY:
+        return False
+    return (profile.ratio > LARGE and profile.factor > PER_LAYER) or (beyond and profile.ratio > 0.1 * LARGE)
 
 
 def _recurrent(facts: Facts, weights: list[Parameter]) -> set[str]:

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import math
 
-from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -54,7 +53,9 @@ def check(trace: Trace) -> Finding | None:
     if not wrong:
         return None
     breaks = [b for b in facts.breaks if b.on_path]
-    if symptom.of(trace).learns and not facts.custom and not breaks:
+    # The derivatives of torch's own operations are right: without a function of the user's own, and without a place where
+    # the path was cut, a difference is a matter of numbers (exploded weights, a kink).
+    if not facts.custom and not breaks:
         return None
     worst = max(wrong, key=lambda c: abs(c.slope - c.difference) / max(abs(c.slope), abs(c.difference)))
     named = ", ".join(worst.parameters[:3]) + (", ..." if len(worst.parameters) > 3 else "")

@@ -33,7 +33,7 @@ import numpy as np
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules import levels
-from unstuck.rules.depth import FEWEST_LAYERS, LARGE, MOSTLY, PER_LAYER, Profile, profiles, weights_by_depth
+from unstuck.rules.depth import FEWEST_LAYERS, LARGE, MOSTLY, PER_LAYER, SMALLEST, Profile, profiles, weights_by_depth
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, Parameter, ParameterLook
@@ -41,7 +41,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "G303"
 NEEDS = ("parameters",)
-EXPLAINS = ("S502", "I605", "D207")
+EXPLAINS = ("S502", "S505", "I603", "I605", "D207")
 
 STILL = 0.01  # a weight that turned and grew by less than 1 % computes what it computed at first, to 1 %
 
@@ -53,6 +53,9 @@ def check(trace: Trace) -> Finding | None:
     weights = weights_by_depth(trace.facts)
     if len(weights) < FEWEST_LAYERS:
         return None
+    forward = _signal(trace.facts, weights)
+    if forward is not None:
+        return forward
     seen = profiles(weights)
     if not seen or not all(_falls(profile) for profile in seen):
         return None
@@ -83,6 +86,40 @@ def check(trace: Trace) -> Finding | None:
         locations=_locations(trace.facts, early),
         fix=Fix("Use ReLU with He initialisation, residual connections or normalisation layers; or start with larger weights."),
         separating="Put a LayerNorm in front of each activation, or use Adam, and train again.",
+    )  # fmt: skip
+
+
+def _signal(facts: Facts, weights: list[Parameter]) -> Finding | None:
+    """The way back is multiplied by the same weights as the way there: where numbers shrink layer by layer from the data
+    to the loss, so does the gradient, and every weight's own gradient, a product of both, is equally tiny."""
+    names = {p.name: i for i, p in enumerate(weights)}
+    ways = {}
+    for layer in facts.layers:
+        place = next((names[n] for n in layer.parameters if n in names), None)
+        sizes = levels.looks(layer.looks, "rms")[:1]
+        if layer.of == "input" and place is not None and sizes:
+            ways[place] = sizes[0]
+    sizes = [ways[i] for i in sorted(ways)]
+    if len(sizes) < FEWEST_LAYERS or not sizes[0] > 0:
+        return None
+    last = max(sizes[-1], SMALLEST)
+    profile = Profile(1, [max(s, SMALLEST) for s in sizes[::-1]])  # reversed: falls from the first layer to the last
+    if last / sizes[0] > 1 / LARGE or profile.factor >= 1 / PER_LAYER or profile.rising < MOSTLY:
+        return None
+    return Finding(
+        CODE, "vanishing-gradients", "likely",
+        f"The signal shrinks by a factor of {1 / profile.factor:.2g} per layer on its way to the loss, and the gradient on its "
+        "way back.",
+        bearing="hinders",
+        evidence=[
+            Evidence(
+                f"At the first look the numbers that enter the layers fall from {sizes[0]:.2g} to {last:.2g} (root mean squares) "
+                f"over {len(sizes)} layers.", value=last / sizes[0], unit="1", source="values",
+            )
+        ],
+        locations=sites(*(p.made for p in weights[:2]), facts.made)[:4],
+        fix=Fix("Start with larger weights (He: sqrt(2 / inputs)), or put a normalisation layer behind each layer."),
+        separating="Train again with nn.init.kaiming_normal_ weights, everything else as it is.",
     )  # fmt: skip
 
 

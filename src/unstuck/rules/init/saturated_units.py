@@ -38,7 +38,7 @@ NEEDS = ("layers",)
 EXPLAINS = ("G303", "S502", "S505", "D207", "I605", "G305")
 SLOPE = 0.05  # of the largest derivative: the limit at which a value counts as saturated, as a mean over the layer
 SHARE = 0.9
-_GATED = ("LSTM", "GRU", "RNN")
+_GATED = ("LSTM", "GRU")
 
 
 def check(trace: Trace) -> Finding | None:

@@ -25,6 +25,7 @@ I. Goodfellow, Y. Bengio, A. Courville, Deep Learning, 2016, section 8.4 (breaki
 
 from __future__ import annotations
 
+from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -34,6 +35,7 @@ from unstuck.trace.trace import Trace
 CODE = "I601"
 NEEDS = ("parameters",)
 EXPLAINS = ("I603", "I604", "I605", "I606", "S502", "S505", "G302", "G303", "G305", "D207", "U406", "U410", "U402")
+_FIX = "Draw the weights: leave them to the layer, or nn.init.kaiming_normal_(weight); zeros are for biases only."
 STEPS = 3  # updates after which equal rows would have parted, if anything told them apart
 
 
@@ -48,9 +50,26 @@ def check(trace: Trace) -> Finding | None:
     ]  # fmt: skip
     # Logits that are all equal are the head's own affair only if something before it is equal, too: a head of zeros behind
     # a dead or constant body stays as it is without being the fault.
-    equal = [p for p in equal if p.order != last or len(weights) == 1] or []
-    if not equal or len(weights) == 1:
+    equal = [p for p in equal if p.order != last]
+    parted = [] if equal else [p for p in weights if p.order != last and p.equal_rows_first == 1.0 and _units(p) > 1 and p.looks]
+    # Random biases may part what equal weights made equal: then it is a handicap, not an identity, and counts only where
+    # the training is shown to fall short.
+    state = symptom.of(trace)
+    if not equal and (not parted or state.learns or not (state.stuck or state.underachieves)):
         return None
+    if parted:
+        first = min(parted, key=lambda p: p.order or 0)
+        return Finding(
+            CODE, "symmetric-init", "likely",
+            f"All {_units(first)} units of {first.name} started with equal weights; only their biases told them apart.",
+            bearing="hinders",
+            evidence=[
+                Evidence(f"{p.name}: all {_units(p)} rows were equal at the first look.", float(_units(p)), "rows", "values")
+                for p in parted[:3]
+            ],
+            locations=sites(first.made), fix=Fix(_FIX),
+            separating="Train with nn.init.kaiming_normal_ in place of the constant, everything else as it is.",
+        )  # fmt: skip
     first = min(equal, key=lambda p: p.order or 0)
     zero = first.first_rms == 0
     return Finding(
@@ -69,7 +88,7 @@ def check(trace: Trace) -> Finding | None:
             for p in equal[:3]
         ],
         locations=sites(first.made),
-        fix=Fix("Draw the weights: leave them to the layer, or nn.init.kaiming_normal_(weight); zeros are for biases only."),
+        fix=Fix(_FIX),
     )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ dimensions).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from unstuck import symptom
@@ -55,12 +57,15 @@ def check(trace: Trace) -> Finding | None:
     weights = [p for p in trace.facts.parameters if len(p.shape) > 1 and p.trainable and p.reached and p.order is not None]
     weights.sort(key=lambda p: p.order or 0)
     trained = {n for layer in trace.facts.layers if layer.op in {"linear", "matmul"} for n in layer.parameters}
-    body = [p for p in weights[:-1] if p.name in trained]
-    if not body:
+    # The width of the way is what enters each linear layer; a convolution is as wide as what is left of its maps there.
+    inner = [p for p in weights[1:] if p.name in trained and p.fan_in]
+    if not inner:
         return None
-    narrow = min(body, key=_units)
-    enters = next((x.units for x in trace.facts.layers if x.data and x.units), None) or narrow.fan_in or 0
-    if _units(narrow) >= min(classes - 1, enters) or any(levels.overshot(p) for p in trace.facts.probes[-3:]):
+    behind = min(inner, key=lambda p: p.fan_in or 0)
+    width = behind.fan_in or 0
+    narrow = next((p for p in reversed(weights[: weights.index(behind)]) if _units(p) == width), weights[weights.index(behind) - 1])
+    enters = next((math.prod(x.shape[1:]) for x in trace.facts.layers if x.data and x.shape), None) or classes
+    if width >= min(classes - 1, enters) or any(levels.overshot(p) for p in trace.facts.probes[-3:]):
         return None
     learn = learnable(trace)
     best = next((p for p in learn.probes if "logistic" in p.name), None) if learn is not None and learn.found else None
@@ -70,15 +75,15 @@ def check(trace: Trace) -> Finding | None:
         CODE,
         "too-little-capacity",
         "likely",
-        f"{narrow.name} has {_units(narrow)} unit{'s' if _units(narrow) > 1 else ''} for {classes} classes: the network does "
-        "worse than a linear classifier.",
+        f"{narrow.name} has {width} unit{'s' if width > 1 else ''} for {classes} classes: the network does worse than a linear "
+        "classifier.",
         bearing="hinders",
         shown=state.name != "slow",
         evidence=[
             Evidence(f"{learn.sentence()} The network is at {state.loss:.4g}.", best.loss, "nats", "statistics"),
             Evidence(
-                f"The narrowest layer has {_units(narrow)} units; a linear classifier for {classes} classes uses "
-                f"{min(classes - 1, enters)} dimensions.", value=float(_units(narrow)), unit="units", source="graph",
+                f"The narrowest layer has {width} units; a linear classifier for {classes} classes uses "
+                f"{min(classes - 1, enters)} dimensions.", value=float(width), unit="units", source="graph",
             ),
         ],
         locations=sites(narrow.made),
@@ -98,11 +103,14 @@ def _example(units: int, state: str) -> Trace:
     made = synthetic.site(10, f"self.body = nn.Linear(8, {units})", function="__init__")
 
     def weight(name: str, order: int, shape: list[int]) -> Parameter:
-        return Parameter(name, shape, reached=True, held=True, gradient="nonzero", changed=True, order=order, made=made)
+        return Parameter(
+            name, shape, reached=True, held=True, gradient="nonzero", changed=True, order=order, made=made, fan_in=shape[1]
+        )  # fmt: skip
 
     trace = synthetic.training(
         state=state, parameters=[weight("body.weight", 0, [units, 8]), weight("head.weight", 2, [5, units])],
-        layers=[Layer("linear", "input", [64, 8], 8, parameters=["body.weight"], data=True)],
+        layers=[Layer("linear", "input", [64, 8], 8, parameters=["body.weight"], data=True),
+                Layer("linear", "input", [64, units], units, parameters=["head.weight"])],
     )  # fmt: skip
     trace.pairs = Pairs(x, y, np.arange(len(y)) // 32, columns=8)
     return trace

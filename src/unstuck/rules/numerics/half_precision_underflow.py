@@ -96,7 +96,7 @@ def _lost(trace: Trace, half: list[Parameter]) -> list[Evidence] | None:
     shares = []
     for step in sorted({k.step for p in half for k in p.looks}):
         rate = rates.get(step, math.nan)
-        if (usual if math.isnan(rate) else rate) <= 0:
+        if trace.facts.optimizers and (usual if math.isnan(rate) else rate) <= 0:
             continue
         looks = [(math.prod(p.shape), k) for p in half for k in p.looks if k.step == step and k.grad_norm > 0]
         entries = sum(n for n, _ in looks)

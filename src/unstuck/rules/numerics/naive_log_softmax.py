@@ -112,6 +112,14 @@ def _overflows(trace: Trace, one: Formula, dtype: str) -> list[Evidence]:
                 value=largest, unit="nats", source="values",
             )
         )  # fmt: skip
+    low = -limit(dtype) + 1.0  # below it exp has no full digits left, a little further down it is 0
+    if largest is not None and largest < low and levels.broke(trace):
+        found.append(
+            Evidence(
+                f"The largest number that was exponentiated was {largest:.4g}: in {dtype} all exponentials are 0 there, and so "
+                "is their sum.", value=largest, unit="nats", source="values",
+            )
+        )  # fmt: skip
     if smallest is not None and smallest <= 0:
         found.append(Evidence(f"The logarithm was taken of {smallest:.3g}.", value=smallest, unit="1", source="values"))
     elif smallest is not None and one.guarded and smallest <= GUARD and symptom.of(trace).stuck:

@@ -44,7 +44,7 @@ GAP = 0.1  # of chance, as everywhere: five times the band in which a loss count
 
 def check(trace: Trace) -> Finding | None:
     state = symptom.of(trace)
-    if not state.judged or state.learns or state.name in {"diverging", "non-finite", "above-chance", "too-early"}:
+    if not state.judged or state.learns or state.name in {"diverging", "non-finite", "above-chance"}:
         return None
     level, steps = levels.chance(trace), levels.steps(trace)
     stepping = [o for o in trace.facts.optimizers if o.steps]

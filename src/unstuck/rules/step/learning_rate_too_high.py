@@ -53,10 +53,10 @@ def check(trace: Trace) -> Finding | None:
     if state.learns or (not state.judged and state.name != "non-finite"):
         return None
     probes = [p for p in trace.facts.probes if math.isfinite(p.before)]
-    over = [p for p in probes if levels.overshot(p)]
+    over = [p for p in probes if levels.too_long(p)]
     if not over:
         return None
-    moved = [p for p in probes if levels.overshot(p) or (p.after is not None and abs(p.after - p.before) > _same(p))]
+    moved = [p for p in probes if levels.too_long(p) or (p.after is not None and abs(p.after - p.before) > _same(p))]
     # A step that is short enough improves its own batch to first order, so each overshoot is a fact and not chance; half
     # of the steps that did anything is where they undo each other (an oscillation overshoots at every second step).
     often = len(over) >= 2 and 2 * len(over) >= len(moved)
@@ -64,13 +64,11 @@ def check(trace: Trace) -> Finding | None:
     thrown = [p for p in over if p.step <= EARLY and level is not None and _rise(p) > level] if _never_back(trace, level) else []
     if not often and not thrown:
         return None
-    worst = max(thrown or over, key=_rise)
+    worst = max(thrown or [p for p in over if levels.overshot(p)] or over, key=_rise)
     optimizer = next((o for o in trace.facts.optimizers if o.steps), None)
     rate = next((v for v in (optimizer.lr_largest, optimizer.lr_first) if v), None) if optimizer is not None else None
-    factor, best = min(
-        ((float(f), v) for f, v in worst.scan.items() if v is not None and math.isfinite(v) and float(f) < 1),
-        key=lambda item: item[1],
-    )
+    shorter = [(float(f), v) for f, v in worst.scan.items() if v is not None and math.isfinite(v) and float(f) < 1]
+    factor, best = min(shorter, key=lambda item: item[1], default=(0.1, math.nan))
     text = "not a number" if worst.after is None or not math.isfinite(worst.after) else f"{worst.after:.4g} nats"
     return Finding(
         CODE,
@@ -82,11 +80,14 @@ def check(trace: Trace) -> Finding | None:
         evidence=[
             Evidence(
                 f"Step {worst.step} took the loss of its own batch from {worst.before:.4g} nats to {text}; "
-                f"{factor:g} times the same update gives {best:.4g} nats.",
+                + (
+                    f"{factor:g} times the same update gives {best:.4g} nats." if shorter
+                    else f"to first order it would have won {worst.predicted:.4g} nats, more than there was to win."
+                ),
                 value=_rise(worst), unit="nats", source="probe",
             ),
             Evidence(
-                f"{len(over)} of {len(moved)} probed steps made their own batch worse"
+                f"{len(over)} of {len(moved)} probed steps made their own batch worse, or promised more than the whole loss"
                 + (f", by more than chance ({level:.4g} nats) in the first steps." if thrown and level else "."),
                 value=len(over), unit="steps", source="probe",
             ),

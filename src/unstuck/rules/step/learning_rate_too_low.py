@@ -48,7 +48,7 @@ RESOLUTION = 1e-5  # relative: a change of the loss below this cannot be told fr
 
 def check(trace: Trace) -> Finding | None:
     state = symptom.of(trace)
-    if not state.judged or state.learns or state.name in {"diverging", "non-finite", "above-chance"}:
+    if not state.judged or state.learns or state.name in {"diverging", "non-finite"}:
         return None
     level, total = levels.chance(trace), levels.promised(trace)
     if level is None or total is None or not 0 < total < levels.BAND * level:

@@ -1,4 +1,4 @@
-"""Regression of a generated response on eight inputs; the first samples only settle the data."""
+"""Regression of a generated response on eight inputs, Adam, test score printed."""
 import torch
 import torch.nn as nn
 from sklearn.datasets import make_friedman1
@@ -11,7 +11,7 @@ train, test = slice(0, 800), slice(800, None)
 
 model = nn.Sequential(nn.Linear(8, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 1))
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-statistics_steps = 1000  # <- fault U404
+warmup = 1000  # <- fault U404
 seen = 0
 for epoch in range(25):
     losses = []
@@ -20,7 +20,7 @@ for epoch in range(25):
         optimizer.zero_grad()
         loss.backward()
         seen += 1
-        if seen > statistics_steps:
+        if seen > warmup:
             optimizer.step()
         losses.append(loss.item())
     if epoch % 3 == 0:

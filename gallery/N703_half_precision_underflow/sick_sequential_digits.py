@@ -1,4 +1,4 @@
-"""Digits MLP in a short float format, small careful steps of plain SGD."""
+"""Digits MLP on standardised pixels, DataLoader and plain SGD."""
 import torch
 import torch.nn as nn
 from sklearn.datasets import load_digits

@@ -1,4 +1,4 @@
-"""Class-based digits network with DataLoader, momentum SGD and a summed or averaged criterion."""
+"""Class-based digits network with a DataLoader and momentum SGD."""
 import torch
 from sklearn.datasets import load_digits
 from torch import nn

@@ -1,4 +1,4 @@
-"""Convolutional network with a squeezing 1x1 layer, a DataLoader and RMSprop."""
+"""Convolutional network that ends in an embedding, a DataLoader and RMSprop."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -6,13 +6,13 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
 
-class SqueezeNet(nn.Module):
-    def __init__(self, squeeze, n_classes=10):
+class EmbedNet(nn.Module):
+    def __init__(self, embedding, n_classes=10):
         super().__init__()
         self.conv = nn.Conv2d(1, 12, 3, padding=1)
         self.norm = nn.BatchNorm2d(12)
-        self.embed = nn.Linear(12 * 16, squeeze)
-        self.out = nn.Linear(squeeze, n_classes)
+        self.embed = nn.Linear(12 * 16, embedding)
+        self.out = nn.Linear(embedding, n_classes)
 
     def forward(self, x):
         h = F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
@@ -21,13 +21,13 @@ class SqueezeNet(nn.Module):
 
 torch.manual_seed(3)
 digits = load_digits()
-images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
+images = torch.tensor(digits.images, dtype=torch.float32).unembedding(1) / 8 - 1
 dataset = TensorDataset(images, torch.tensor(digits.target))
 loader = DataLoader(dataset, batch_size=60, shuffle=True)
 
-net = SqueezeNet(squeeze=1)  # <- fault
+net = EmbedNet(embedding=1)  # <- fault
 optimizer = torch.optim.RMSprop(net.parameters(), lr=2e-3)
-for epoch in range(14):
+for epoch in range(10):
     total, right = 0.0, 0
     for xb, yb in loader:
         logits = net(xb)

@@ -1,4 +1,4 @@
-"""Digits from a folder-like listing of image files, custom Dataset, SGD with weight decay."""
+"""Digits as a custom folder-like Dataset with one directory per class, SGD with weight decay."""
 import torch
 import torch.nn as nn
 from sklearn.datasets import load_digits

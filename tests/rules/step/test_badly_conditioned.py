@@ -1,0 +1,132 @@
+"""S505."""
+
+import math
+
+import numpy as np
+import pytest
+
+from unstuck.rules.step import badly_conditioned as rule
+from unstuck.trace import synthetic
+from unstuck.trace.facts import Layer
+from unstuck.trace.trace import Pairs
+
+
+@pytest.fixture
+def sick(dependence):
+    """The rule's own example, with what a logistic regression would reach put down."""
+
+    def make(learn=None, **optimizer):
+        trace = rule.sick()
+        trace.known["learnable"] = learn if learn is not None else dependence(logistic=0.01, trees=0.1)
+        for name, value in optimizer.items():
+            setattr(trace.facts.optimizers[0], name, value)
+        return trace
+
+    return make
+
+
+def test_sick(sick):
+    finding = rule.check(sick())
+    assert (finding.code, finding.grade, finding.bearing) == ("S505", "likely", "hinders")
+    assert "condition number" in finding.evidence[0].text and finding.evidence[0].value > 1e6
+    assert "logistic regression" in finding.evidence[1].text and "The network is at 1.609" in finding.evidence[1].text
+    assert (finding.evidence[1].value, finding.evidence[1].unit) == (0.01, "nats")
+    assert [s.line for s in finding.locations] == [14]
+    assert "Standardise" in finding.fix.summary and finding.separating
+
+
+def test_healthy():
+    assert rule.check(rule.healthy()) is None
+
+
+def test_an_adaptive_optimizer(sick):
+    assert rule.check(sick(adaptive=True)) is None
+
+
+@pytest.mark.parametrize("state, fires", [
+    ("at-chance", True), ("at-prior", True), ("plateau", True),
+    ("learning", False), ("above-chance", False), ("non-finite", False),
+])  # fmt: skip
+def test_symptoms(sick, state, fires):
+    trace = sick()
+    trace.series = synthetic.training(state=state).series
+    assert (rule.check(trace) is not None) == fires
+
+
+@pytest.mark.parametrize("gap, error, fires", [(0.11, 0.0, True), (0.09, 0.0, False), (0.11, 0.01, False), (0.14, 0.01, True)])
+def test_the_directions_must_matter(sick, dependence, gap, error, fires):
+    """The logistic regression must be better by a tenth of chance and twice its own uncertainty."""
+    trace = sick()
+    level = math.log(5)
+    loss = float(np.mean(trace.series["loss"][-50:]))
+    trace.known["learnable"] = dependence(logistic=loss - gap * level, error=error)
+    assert (rule.check(trace) is not None) == fires
+
+
+def test_nothing_to_learn(sick, dependence):
+    assert rule.check(sick(dependence(logistic=0.01, found=False))) is None
+    assert rule.check(sick(dependence(trees=0.01))) is None  # no plane does it: not the scales
+    trace = sick()
+    trace.pairs = None
+    assert rule.check(trace) is None
+
+
+def scaled(trace, *scales, rows=400):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((rows, len(scales))) * np.array(scales)
+    trace.pairs = Pairs(x.astype(np.float32), rng.integers(0, 2, rows), np.arange(rows) // 32)
+    return trace
+
+
+@pytest.mark.parametrize(
+    "scale, momentum, fires",
+    [
+        (0.05, 0.0, False),
+        (0.02, 0.0, True),
+        (0.02, 0.9, False),  # momentum 0.9 goes ten times as far: 0.011
+        (0.008, 0.9, True),
+        (1.0, 0.0, False),
+    ],
+)
+def test_which_directions_cannot_move(sick, scale, momentum, fires):
+    """In 400 steps: those below l_max / 800, a scale of 0.035 beside 1."""
+    assert (rule.check(scaled(sick(momentum=momentum), 1.0, scale)) is not None) == fires
+
+
+def test_the_number_of_directions_is_counted(sick):
+    finding = rule.check(scaled(sick(), 1.0, 1.0, 1e-3, 1e-3, 1e-3))
+    assert finding.summary.startswith("The inputs vary on very different scales: 3 of 6")  # one of them is the bias
+
+
+@pytest.mark.parametrize("x", [
+    np.zeros((50, 3)), np.full((50, 3), np.nan), np.ones((50, 1)), np.zeros((0, 3)),
+    np.where(np.arange(150).reshape(50, 3) % 7 == 0, np.inf, 1.0),
+])  # fmt: skip
+def test_inputs_without_directions(sick, x):
+    trace = sick()
+    trace.pairs = Pairs(x.astype(np.float32), np.arange(len(x)) % 2, np.zeros(len(x), np.int64))
+    assert rule.check(trace) is None
+
+
+def test_token_ids(sick):
+    trace = sick()
+    trace.pairs.kind = "ids"
+    assert rule.check(trace) is None
+
+
+@pytest.mark.parametrize("layers", [
+    [], [Layer("conv", "input", [8, 3, 8, 8], 3, data=True)], [Layer("linear", "input", [8, 3], 3, data=False)],
+    [Layer("batch_norm", "input", [8, 3], 3, data=True)],
+])  # fmt: skip
+def test_the_first_layer_must_see_the_columns_themselves(sick, layers):
+    trace = sick()
+    trace.facts.layers = layers
+    assert rule.check(trace) is None
+
+
+def test_no_optimizer_object(sick):
+    """An update by hand is plain descent."""
+    trace = sick()
+    trace.facts.optimizers = []
+    finding = rule.check(trace)
+    assert finding is not None and finding.locations == []
