@@ -313,6 +313,7 @@ def _fork(scratch: Path, observed: bool) -> int:
 
 
 def _child(observed: bool) -> None:
+    from unstuck.cli.run import suspicious
     from unstuck.engine import diagnose
     from unstuck.observe.launch import Target, observe
     from unstuck.report.json import document
@@ -323,7 +324,8 @@ def _child(observed: bool) -> None:
         with contextlib.suppress(SystemExit):
             target.execute()
         return
-    seen = observe(target, Path("trace").absolute())
+    folder = Path("trace").absolute()
+    seen = observe(target, folder, suspicious=functools.partial(suspicious, folder))
     assert seen.directory is not None, "no trace was written"
     Path("report.json").write_text(json.dumps(document(diagnose(read_run(seen.directory)))), encoding="utf-8")
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import sys
 import textwrap
 import traceback
@@ -391,6 +392,75 @@ SCRIPTS = {
             opt.step()
             print(loss.item(), out.sum().item())
     """,
+    "SAM": """
+        model = nn.Sequential(nn.Linear(10, 16), nn.Dropout(0.2), nn.Tanh(), nn.Linear(16, 3))
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(STEPS):
+            rows = torch.randint(0, 96, (16,))
+            opt.zero_grad()
+            F.cross_entropy(model(X[rows]), Y[rows]).backward()
+            with torch.no_grad():
+                moves = [0.05 * p.grad for p in model.parameters()]
+                for p, d in zip(model.parameters(), moves): p.add_(d)
+            opt.zero_grad()
+            F.cross_entropy(model(X[rows]), Y[rows]).backward()
+            with torch.no_grad():
+                for p, d in zip(model.parameters(), moves): p.sub_(d)
+            opt.step()
+    """,
+    "a teacher, an average of the weights, a retained graph": """
+        import copy
+        model = nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 3))
+        average = torch.optim.swa_utils.AveragedModel(model)
+        teacher = copy.deepcopy(model)
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(STEPS):
+            rows = torch.randint(0, 96, (16,))
+            with torch.no_grad(): soft = teacher(X[rows]).softmax(1)
+            out = model(X[rows])
+            opt.zero_grad()
+            F.cross_entropy(out, Y[rows]).backward(retain_graph=step % 2 == 0)
+            if step % 2 == 0: F.kl_div(out.log_softmax(1), soft, reduction="batchmean").backward()
+            opt.step()
+            average.update_parameters(model)
+    """,
+    "functional_call": """
+        model = nn.Sequential(nn.Linear(10, 16), nn.Dropout(0.2), nn.Tanh(), nn.Linear(16, 3))
+        weights = {n: p.detach().clone().requires_grad_() for n, p in model.named_parameters()}
+        opt = torch.optim.SGD(weights.values(), lr=0.1)
+        train(model, opt, forward=lambda x: torch.func.functional_call(model, weights, (x,)))
+    """,
+    "a checkpoint with dropout": """
+        from torch.utils.checkpoint import checkpoint
+        a, b = nn.Sequential(nn.Linear(10, 16), nn.Dropout(0.3), nn.ReLU()), nn.Linear(16, 3)
+        opt = torch.optim.SGD([*a.parameters(), *b.parameters()], lr=0.1)
+        train(None, opt, forward=lambda x: b(checkpoint(a, x, use_reentrant=False)))
+    """,
+    "a buffer that is filled again for each batch": """
+        buffer, labels = torch.zeros(16, 10), torch.zeros(16, dtype=torch.long)
+        model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 3))
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(STEPS):
+            rows = torch.randint(0, 96, (16,))
+            buffer.copy_(X[rows]); labels.copy_(Y[rows])
+            opt.zero_grad()
+            F.cross_entropy(model(buffer), labels).backward()
+            buffer.zero_()
+            opt.step()
+    """,
+    "warnings": """
+        import warnings
+        warnings.simplefilter("always")
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a = nn.Linear(10, 3)
+            def forward(self, x):
+                warnings.warn("each time")
+                return self.a(x)
+        model = Net()
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    """,
 }
 
 
@@ -445,6 +515,9 @@ def fingerprint(module: types.ModuleType) -> dict[str, Any]:
             walk(f"{path}.groups", [{k: v for k, v in g.items() if k != "params"} for g in value.param_groups], depth + 1)
         elif hasattr(value, "__dict__") and not type(value).__module__.startswith(("unstuck", "typing")):
             for name, item in vars(value).items():
+                if name.endswith("_hooks") and isinstance(item, dict):  # their keys count all hooks of the process
+                    found[f"{path}.{name}"] = len(item)
+                    continue
                 walk(f"{path}.{name}", item, depth + 1)
 
     def number(tensor: Any) -> str:
@@ -504,7 +577,8 @@ def main(folder: Path, names: list[str]) -> None:
     results: dict[str, Any] = {}
     for number, name in enumerate(names or SCRIPTS):
         for way in ("plain", "observed"):
-            here = folder / f"{number}-{way}"
+            here = folder / str(number)  # the same for both: lines of the script are printed with their path
+            shutil.rmtree(here, ignore_errors=True)
             here.mkdir()
             (here / "script.py").write_text(BEGIN + textwrap.dedent(SCRIPTS[name]))
             child = os.fork()

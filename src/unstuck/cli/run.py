@@ -59,7 +59,7 @@ def run(
     directory = _directory(trace)
     files = [os.path.abspath(f) for f in output or []]  # the script may change the working directory
     observed = observe(
-        chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(_suspicious, directory)
+        chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(suspicious, directory)
     )
     diagnosis = _report(observed, files, quiet)
     _leave(observed, diagnosis, fail_on)
@@ -91,7 +91,7 @@ def _directory(trace: str | None) -> Path:
     return path.absolute()
 
 
-def _suspicious(directory: Path, training: int) -> bool:
+def suspicious(directory: Path, training: int) -> bool:
     """Is a thorough look worth its price? Where the training does not learn, has an autograd function of its own, or has
     not won half of what there is to win."""
     from unstuck.symptom import symptom_of

@@ -80,8 +80,10 @@ class Data:
         rows = int(tensors[0].shape[0])
         main = [i for i, t in enumerate(tensors) if t.shape[0] == rows]
         tokens = len(main) == 1 and not tensors[0].is_floating_point() and tensors[0].numel() == y.size != rows
-        if y.size != rows and not tokens:
-            self.paired = False
+        paired = y.size == rows or tokens
+        if not paired and self.labels:
+            return  # another use of the model in between
+        self.paired = paired
         self.calls += 1
         for i in main:
             t = tensors[i].detach()

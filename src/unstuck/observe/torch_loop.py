@@ -190,7 +190,7 @@ class Observer:
         self.eval_forwards = 0
         self.spy = torch_spy.Spy(self.own_error, self.function_raised, self.local)
         self.packs = False  # saved-tensor hooks are in use: reading a saved tensor may run the user's code
-        self.inputs: list[weakref.ref[Any]] = []  # tensors given to the first model call since the last backward
+        self.inputs: list[list[weakref.ref[Any]]] = []  # tensors given to each model call since the last backward
         self.loader_made: weakref.WeakKeyDictionary[Any, Loader] = weakref.WeakKeyDictionary()
         self.iterators: weakref.WeakKeyDictionary[Any, tuple[Loader, list[int]]] = weakref.WeakKeyDictionary()
         self.loaders: list[Loader] = []
@@ -208,6 +208,7 @@ class Observer:
         self.short: State | None = None
         self.looking = True
         self.restore: list[Callable[[], None]] = []
+        self.restore_apply: Callable[[], None] = lambda: None
         self.mode_layers: dict[int, tuple[weakref.ref[Any], list[tuple[str, Any]]]] = {}
         self.orphans: list[Raised] = []
         self.orphan_terms: list[LossTerm] = []
@@ -240,6 +241,7 @@ class Observer:
         for owner in (torch.nn.utils, torch.nn.utils.clip_grad):
             for name in ("clip_grad_norm_", "clip_grad_value_"):
                 replace(owner, name, self._clip)
+        self._watch_functions()
         replace(torch.utils.data.DataLoader, "__init__", self._loader_init)
         replace(torch.utils.data.DataLoader, "__iter__", self._loader_iter)
         replace(torch.utils.data.dataloader._BaseDataLoaderIter, "__next__", self._loader_next)
@@ -270,6 +272,31 @@ class Observer:
                 setattr(owner, name, original)
 
         self.restore.append(back)
+
+    def _watch_functions(self) -> None:
+        """`apply` of the user's own autograd Functions is no torch function: the spy does not see it, the tape must."""
+        owner, spy, local = torch.autograd.Function, self.spy, self.local
+        original = owner.__dict__["apply"]
+
+        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            tape = spy.tape
+            if tape is None or local.depth or local.busy or local.in_backward or torch.compiler.is_compiling():
+                return original.__func__(cls, *args, **kwargs)
+            entry = self.guarded(tape.before, functools.partial(original.__func__, cls), None, args, kwargs)
+            out = original.__func__(cls, *args, **kwargs)
+            if entry is not None:
+                self.guarded(tape.after, entry, out)
+            return out
+
+        replacement = classmethod(functools.wraps(original.__func__)(apply))
+        owner.apply = replacement
+
+        def back() -> None:
+            if owner.__dict__.get("apply") is replacement:
+                owner.apply = original
+
+        self.restore.append(back)
+        self.restore_apply = back
 
     def _forked(self) -> None:
         """A DataLoader worker or another child: nothing is observed, nothing is written there."""
@@ -485,6 +512,7 @@ class Observer:
         def compile(*args: Any, **kwargs: Any) -> Any:
             # A mode on the stack is a guard of dynamo's: compiled with it, recompiled without it. So no spy from here on.
             self.compiles = True
+            self.restore_apply()  # dynamo knows torch's own by identity
             self.spy.on = False
             if torch_spy.pop(self.spy):
                 self.spy_pushed = False
@@ -602,9 +630,9 @@ class Observer:
         self.forward_open = bool(module.training)
         self.last_root = weakref.ref(module)
         self.last_inputs = [weakref.ref(a) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
-        if not self.inputs:
-            self.inputs = self.last_inputs
-            self.input_site = sites.site(sites.caller(4)) if len(self.states) < 2 and self.total_steps < 3 else None
+        if len(self.inputs) < 8:
+            self.inputs.append(self.last_inputs)
+            self.input_site = sites.site(sites.caller(4)) if len(self.states) < 2 and self.total_steps < 3 else self.input_site
         if len(self.roots) < 32:
             self.roots.append(self.last_root)
 
@@ -692,8 +720,12 @@ class Observer:
             self._take_data(state, recipe, loss, inputs)
         self.roots.clear()
 
-    def _take_data(self, state: State, recipe: Recipe, loss: Any, inputs: list[weakref.ref[Any]]) -> None:
-        tensors = [t for ref in inputs if (t := ref()) is not None]
+    def _take_data(self, state: State, recipe: Recipe, loss: Any, inputs: list[list[weakref.ref[Any]]]) -> None:
+        calls = [[t for ref in refs if (t := ref()) is not None] for refs in inputs]
+        calls = [tensors for tensors in calls if tensors]
+        y = recipe.labels.last if recipe.labels is not None else None
+        # Of several calls (an evaluation in between, two views) the one with as many rows as there are labels is meant.
+        tensors = next((t for t in calls if y is not None and t[0].dim() and t[0].shape[0] == y.size), calls[0] if calls else [])
         if not tensors and recipe.data_route is not None and not self.packs:
             node = torch_graph.follow(loss.grad_fn, recipe.data_route)
             if node is not None:
@@ -1293,7 +1325,10 @@ class Observer:
                 if len(state.parameters) >= MAX_PARAMETERS:
                     facts.parameters_total += 1
                     continue
-                record = Parameter(names.get(key, f"tensor {list(p.shape)}"), list(p.shape), trainable=bool(p.requires_grad))
+                name = names.get(key, f"tensor {list(p.shape)}")
+                same = sum(r.name == name or r.name.startswith(f"{name} (") for r in facts.parameters)
+                name += f" ({same + 1})" if same and key not in names else ""
+                record = Parameter(name, list(p.shape), trainable=bool(p.requires_grad))
                 state.parameters[key] = (weakref.ref(p), record)
                 facts.parameters.append(record)
                 facts.parameters_total += 1

@@ -273,7 +273,7 @@ class Spy(TorchFunctionMode):
         if not isinstance(first, torch.Tensor) or not isinstance(out, torch.Tensor) or not first.dim() or first.requires_grad:
             return
         if name in _TAKES_ROWS:
-            rows = int(first.shape[0])
+            rows = self.rows_of(first) or int(first.shape[0])
             if out.dim() and out.numel() < first.numel():
                 self.sliced[id(out)] = (weakref.ref(out), rows)
         elif (entry := self.sliced.get(id(first))) is not None and entry[0]() is first:

@@ -49,7 +49,7 @@ TIMES = 10.0  # Pascanu et al.: thresholds from half to ten times the average no
 def check(trace: Trace) -> Finding | None:
     facts = trace.facts
     stepping = [o for o in facts.optimizers if o.steps > 0]
-    if not stepping or any(o.adaptive for o in stepping) or symptom.of(trace).learns:
+    if (not stepping and not facts.loop.functional) or any(o.adaptive for o in stepping) or symptom.of(trace).learns:
         return None
     for clipping in facts.clippings:
         if clipping.calls < CALLS or clipping.active < ALWAYS * clipping.calls:

@@ -51,6 +51,9 @@ def check(trace: Trace) -> Finding | None:
     if not state.judged or state.learns or state.name in {"diverging", "non-finite"}:
         return None
     level, total = levels.chance(trace), levels.promised(trace)
+    first = levels.first_loss(trace)
+    if level is not None and first is not None and math.isfinite(first):
+        level = max(level, first)  # a start above chance has more to win, and the band is a share of it
     if level is None or total is None or not 0 < total < levels.BAND * level:
         return None
     optimizer = next((o for o in trace.facts.optimizers if o.steps), None)
@@ -68,7 +71,7 @@ def check(trace: Trace) -> Finding | None:
     steps = levels.steps(trace)
     evidence = [
         Evidence(
-            f"The first-order decrease of all {steps} steps together is {total:.2g} nats; chance is {level:.4g} nats.",
+            f"The first-order decrease of all {steps} steps together is {total:.2g} nats, of a loss of {level:.4g}.",
             value=total, unit="nats", source="statistics",
         )
     ]  # fmt: skip
