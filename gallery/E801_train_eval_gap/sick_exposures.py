@@ -25,7 +25,7 @@ images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
 exposure = torch.randn(len(images), 1, 1, 1)
 images = images * (0.7 * exposure).exp() + 2 * torch.randn(len(images), 1, 1, 1)
 labels = torch.tensor(digits.target)
-train_set = TensorDataset(images[:1000], labels[:1000])
+train_set = TensorDataset(images[:700], labels[:700])
 loader = DataLoader(train_set, batch_size=1, shuffle=True)  # <- fault
 
 net = Net()
@@ -45,4 +45,4 @@ for epoch in range(3):
         out = net(images)
         acc = (out.argmax(1) == labels).float()
     print(f"epoch {epoch + 1} train loss {total / len(train_set):.4f} "
-          f"acc seen {acc[:1000].mean():.3f} held out {acc[1000:].mean():.3f}")
+          f"acc seen {acc[:700].mean():.3f} held out {acc[700:].mean():.3f}")

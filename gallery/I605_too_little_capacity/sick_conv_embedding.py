@@ -21,7 +21,7 @@ class EmbedNet(nn.Module):
 
 torch.manual_seed(3)
 digits = load_digits()
-images = torch.tensor(digits.images, dtype=torch.float32).unembedding(1) / 8 - 1
+images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
 dataset = TensorDataset(images, torch.tensor(digits.target))
 loader = DataLoader(dataset, batch_size=60, shuffle=True)
 

@@ -1,4 +1,4 @@
-"""Iris species with a small network; outputs rounded up into a table of predictions."""
+"""Iris species with a small network, one-hot targets and sigmoid outputs."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -26,9 +26,7 @@ print('done', step, loss.item())
 
 def run(folder: Path, *words: str, plain: bool = False, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable] if plain else [sys.executable, "-m", "unstuck", "run"]
-    return subprocess.run(
-        [*command, *words], cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, input=stdin, timeout=120
-    )
+    return subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, input=stdin, timeout=120)
 
 
 def write(folder: Path, text: str, name: str = "script.py") -> str:
@@ -122,9 +120,7 @@ def test_signals_still_report_and_kill(tmp_path: Path, number: signal.Signals) -
         cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (
-        (tmp_path / "t/series.bin").exists() and (tmp_path / "t/series.bin").stat().st_size
-    ):
+    while time.monotonic() < deadline and not ((tmp_path / "t/series.bin").exists() and (tmp_path / "t/series.bin").stat().st_size):
         time.sleep(0.1)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

@@ -162,10 +162,13 @@ def parameter_under(node: Node, hops: int = 4) -> Any:
         if is_leaf(node):
             return node.variable
         below = children(node)
-        if len(below) != 1:
+        if len(below) != 1 or op_name(node) not in _VIEWS:
             return None
         node = below[0]
     return None
+
+
+_VIEWS = frozenset({"view", "transpose", "permute", "copy", "cast", "expand", "squeeze", "unsqueeze", "as_strided", "select", "slice"})
 
 
 def walk(root: Node) -> tuple[list[Node], list[Any], set[str]]:

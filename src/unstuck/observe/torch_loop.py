@@ -147,6 +147,7 @@ class State:
         self.tape: torch_probes.Tape | None = None  # of the latest probed step
         self.probing: Probe | None = None
         self.fresh_tape = False  # it belongs to the backward that the next step follows
+        self.norm_left: float | None = None  # of all gradients when the backward had ended, at deep steps
         self.clip_factor = 1.0  # norm of the gradient before clipping over the norm after it
         self.first_step = self.last_step = 0.0  # when the first and the latest looked-at step ended
         self.own_at_first_step = 0.0
@@ -793,6 +794,11 @@ class Observer:
         loop = state.facts.loop
         if state.stale_pending:  # a later backward of the same step must be able to see a zeroing in between
             state.stale_probe = [(p, g.data_ptr(), g._version) for p, _, _ in state.stale_probe if (g := p.grad) is not None]
+        state.norm_left = None
+        if is_deep(loop.steps + 1) and state.pending == 1 and not loop.functional and not len(self.scaler_made):
+            grads = [p.grad for ref, _ in state.parameters.values() if (p := ref()) is not None and p.grad is not None]
+            if grads and not any(g.is_sparse for g in grads) and sum(g.numel() for g in grads) <= PROBE_NUMBERS:
+                state.norm_left = float(torch.stack(torch._foreach_norm(grads)).float().norm())
         if is_sampled(loop.steps) or loop.backwards <= 5:
             state.left_gradient = self._any_gradient(state)
         if loop.functional or not state.steps:
@@ -1085,7 +1091,10 @@ class Observer:
             known = {c.function for c in facts.custom}
             found = torch_modules.custom_functions(order, self._describe)
             facts.custom.extend(c for c in found if c.function not in known)
+            shape = recipe.term.target_shape if recipe.term is not None else None
             for item in self.spy.reshapes:
+                if item.rows is not None and (not shape or item.rows != shape[0]):
+                    continue
                 if not any(r.site == item.site and r.after == item.after for r in facts.reshapes) and len(facts.reshapes) < 32:
                     facts.reshapes.append(item)
             for item in self.spy.dropouts:
@@ -1863,6 +1872,8 @@ class Observer:
             return
         if not math.isfinite(norm) and state.facts.nonfinite is None:
             self._bad_gradient(state, with_grad)
+        if state.norm_left is not None and state.clip_factor == 1.0 and len(with_grad) == len(tensors):
+            self._clipped_by_hand(state, state.norm_left, norm)
         self._probe = (optimizer, with_grad, [p.detach().clone() for p in with_grad], norm, lr)
 
     def _check_gradients(self, state: State, tensors: list[Any]) -> None:
@@ -2039,7 +2050,9 @@ class Observer:
         def work(probe: Probe) -> None:
             if tape.mode_layers or any(m.kind == "dropout" for m in state.facts.modes):
                 probe.evaluation = tape.loss(evaluation=True)
+                probe.evaluation_accuracy = tape.accuracy
             probe.after = tape.loss()
+            probe.accuracy = tape.accuracy
             won = probe.before - probe.after
             # Where the step made it worse: would a shorter one have helped? Where it did next to nothing: a longer one?
             factors = (0.1, 0.01) if not won > 0 else (10.0, 100.0) if won < 1e-3 * abs(probe.before) else ()
@@ -2048,6 +2061,8 @@ class Observer:
                 probe.scan[f"{factor:g}"] = tape.loss(weights=weights)
 
         self._replayed(state, work)
+        if state.facts.custom and not state.facts.gradient_checks and state.probing is not None:
+            self._check_gradient(state, lambda: False)  # while the weights are what they were drawn as
         state.facts.probes.append(probe)
         del state.facts.probes[40:]
 
@@ -2073,7 +2088,16 @@ class Observer:
         seconds = facts.loop.step_seconds
         if seconds is None or self.suspicious is None or not self.suspicious(facts.id):
             return
+        if facts.gradient_checks:
+            return
         began = time.perf_counter()
+        self._check_gradient(state, lambda: time.perf_counter() - began > 90 * seconds)
+        spent = time.perf_counter() - began
+        self.run.thorough_seconds += spent
+        self.run.thorough_steps += spent / seconds
+
+    def _check_gradient(self, state: State, out_of_time: Callable[[], bool]) -> None:
+        facts, tape = state.facts, state.tape
         trained = [
             (record.name, p) for ref, record in state.parameters.values()
             if (p := ref()) is not None and record.trainable and record.reached
@@ -2081,14 +2105,28 @@ class Observer:
         trained.sort(key=lambda item: -item[1].dim())
         try:
             with torch_probes.unnoticed(tape):
-                facts.gradient_checks = torch_probes.check_gradient(
-                    tape, trained, lambda: time.perf_counter() - began > 90 * seconds
-                )
+                facts.gradient_checks = torch_probes.check_gradient(tape, trained, out_of_time)
         except Exception as error:
             facts.absent["gradient_checks"] = f"the loss could not be evaluated again: {type(error).__name__}: {error}"[:200]
-        spent = time.perf_counter() - began
-        self.run.thorough_seconds += spent
-        self.run.thorough_steps += spent / seconds
+
+    @staticmethod
+    def _clipped_by_hand(state: State, before: float, after: float) -> None:
+        """Did somebody shorten the gradients between backward and step? What torch's own clipping does is seen there."""
+        known = next((c for c in state.facts.clippings if c.kind == "hand"), None)
+        active = math.isfinite(before) and after < 0.999 * before
+        if known is None:
+            if not active:
+                return
+            known = Clipping("hand", after, site=state.facts.loop.step_site)
+            state.facts.clippings.append(known)
+        known.calls += 1
+        known.active += active
+        if active:
+            known.threshold = min(known.threshold, after)
+            known.total += before
+            known.smallest = before if known.smallest is None else min(known.smallest, before)
+            known.largest = before if known.largest is None else max(known.largest, before)
+            state.clip_factor = before / after if after > 0 else 1.0
 
     @staticmethod
     def _largest_gradient(tensors: list[Any]) -> float:

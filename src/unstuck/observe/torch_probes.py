@@ -66,6 +66,7 @@ class Tape:
         self.value = math.nan  # the loss as the training computed it
         self.parameters: dict[int, Any] = {}
         self.mode_layers = False
+        self.accuracy: float | None = None  # of the latest replay, where the loss was called with logits and labels
 
     # ------------------------------------------------------------------ recording
 
@@ -176,6 +177,7 @@ class Tape:
                             kwargs["training"] = not evaluation
                         out = call.func(*args, **kwargs)
                 _assign(call.out, out, values)
+            self.accuracy = _accuracy(args, kwargs)
         finally:
             for restore in reversed(restores):
                 restore()
@@ -185,6 +187,16 @@ class Tape:
         """`run` as a number."""
         value = self.run(**how)
         return float(value.detach()) if value.numel() == 1 else math.nan
+
+
+def _accuracy(args: Any, kwargs: Any) -> float | None:
+    """Share of rows whose largest entry is the label, where the last call got [N, K] numbers and N class indices."""
+    given = list(tensors((args, kwargs)))[:2]
+    if len(given) < 2 or given[0].dim() != 2 or given[0].shape[1] < 2 or given[1].shape != given[0].shape[:1]:
+        return None
+    if given[1].is_floating_point() or given[1].dtype == torch.bool:
+        return None
+    return float((given[0].detach().argmax(1) == given[1]).float().mean())
 
 
 # ---------------------------------------------------------------------- leaving no trace

@@ -291,6 +291,16 @@ class Spy(TorchFunctionMode):
         if not args or not isinstance(args[0], torch.Tensor) or not isinstance(out, torch.Tensor):
             return
         before, after = [n for n in args[0].shape if n != 1], [n for n in out.shape if n != 1]
+        if (
+            args[0].requires_grad and len(before) > 1 and after and after[0] in before[1:] and after[0] != before[0]
+            and sorted(before) != sorted(after)
+        ):  # fmt: skip
+            # [layers, samples, units] as [samples, layers * units]: wrong if that axis holds the samples, which the
+            # observer knows
+            self.reshapes.append(
+                Reshaped(list(args[0].shape), list(out.shape), sites.site(sites.caller(3)), True, name, rows=after[0])
+            )
+            return
         if before == after or len(before) < 2 or sorted(before) != sorted(after):
             return
         mixed = before[0] != after[0] and args[0].shape[0] > 1

@@ -294,6 +294,7 @@ class Reshaped(msgspec.Struct):
     samples_mixed: bool = False  # the axis of the samples is among those that moved
     function: str = ""
     calls: int = 1
+    rows: int | None = None  # the size that must be the number of samples for this to be wrong; None: it is wrong anyway
 
 
 class Formula(msgspec.Struct):

@@ -35,6 +35,7 @@ import numpy as np
 
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix, Grade
+from unstuck.rules import levels
 from unstuck.rules.learnable import learnable
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -107,8 +108,8 @@ def check(trace: Trace) -> Finding | None:
 def _passes(trace: Trace) -> float:
     """How often the data were gone through, where captured rows repeat; 0 where that is not known."""
     given = next((i for i in trace.facts.inputs if i.distinct_rows and i.rows > i.distinct_rows), None)
-    term = trace.facts.term
-    return term.labels.kept / given.distinct_rows if given is not None and term is not None else 0.0
+    rows = given.shape[0] if given is not None and given.shape else 0
+    return levels.steps(trace) * rows / given.distinct_rows if given is not None else 0.0
 
 
 def _answers(term: LossTerm, major: int, classes: int) -> tuple[float, int, int] | None:

@@ -31,6 +31,7 @@ A. Saxe, J. McClelland, S. Ganguli, ICLR 2014 (orthogonal start).
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,7 +52,7 @@ EXPLAINS = ("N701", "S501", "I604", "U408", "D207", "I605", "S505")
 def check(trace: Trace) -> Finding | None:
     state = symptom.of(trace)
     promised = [p for p in trace.facts.probes if p.predicted is not None and p.before > 0 and p.predicted > p.before]
-    beyond = 2 * len(promised) > len(trace.facts.probes) > 1
+    beyond = 2 * len(promised) > len(trace.facts.probes) > 0
     if state.learns or not (state.stuck or beyond):
         return None
     facts = trace.facts
@@ -82,6 +83,16 @@ def check(trace: Trace) -> Finding | None:
                     value=largest[1], unit="1", source="graph",
                 )
             )  # fmt: skip
+    swollen = _swells(facts.layers) if beyond and not evidence else None
+    if swollen is not None:
+        place = weights[: max(1, len(weights) // 4)]
+        evidence.append(
+            Evidence(
+                f"At the first look the numbers grow from {swollen[0]:.2g} behind the first layers to {swollen[1]:.2g} before the "
+                f"loss (root mean squares), and the gradient is multiplied on its way back as they are on theirs.",
+                value=swollen[1] / swollen[0], unit="1", source="values",
+            )
+        )  # fmt: skip
     spike = _spike(trace, state)
     if spike is not None:
         step, norm, usual = spike
@@ -114,6 +125,17 @@ def check(trace: Trace) -> Finding | None:
         ),
         separating="Train again with clip_grad_norm_(model.parameters(), 1.0) before the step.",
     )  # fmt: skip
+
+
+def _swells(layers: list[Layer]) -> tuple[float, float] | None:
+    """(size behind the first layers, before the loss) where what the activations put out grows with depth: in eight of
+    ten neighbouring pairs, and by two orders of magnitude (He's rule keeps it at 1, whatever the depth)."""
+    for op in ("relu", "tanh"):
+        sizes = [s for x in layers if x.op == op and x.of == "output" for s in levels.looks(x.looks, "rms")[:1]]
+        if len(sizes) >= 2 * FEWEST_LAYERS and sizes[0] > 0 and sizes[-1] > 0.1 * LARGE * sizes[0]:
+            if np.mean([b > a for a, b in pairwise(sizes)]) >= 0.8:
+                return sizes[0], sizes[-1]
+    return None
 
 
 def _grows(profile: Profile, beyond: bool) -> bool:

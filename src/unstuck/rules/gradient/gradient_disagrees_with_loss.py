@@ -38,7 +38,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "G306"
 NEEDS = ("gradient_checks",)
-EXPLAINS = ("S501", "S502", "G303", "W112", "I605")
+EXPLAINS = ("S501", "S502", "S505", "G303", "G304", "N701", "W112", "I605", "D207")
 
 ERRORS = 10.0  # two quotients with steps e and 2e differ by 3 times the curvature's part of the error: 10 leaves a margin
 SHARE = 0.05  # a direction that is wrong by less still has a cosine of about 1 with the gradient

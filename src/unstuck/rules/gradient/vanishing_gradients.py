@@ -92,6 +92,8 @@ def check(trace: Trace) -> Finding | None:
 def _signal(facts: Facts, weights: list[Parameter]) -> Finding | None:
     """The way back is multiplied by the same weights as the way there: where numbers shrink layer by layer from the data
     to the loss, so does the gradient, and every weight's own gradient, a product of both, is equally tiny."""
+    if any(share >= 0.9 for layer in facts.layers for share in levels.looks(layer.looks, "dead")[:1]):
+        return None  # dead from the start: nothing shrinks there, it ends (I603)
     names = {p.name: i for i, p in enumerate(weights)}
     ways = {}
     for layer in facts.layers:

@@ -55,13 +55,23 @@ def check(trace: Trace) -> Finding | None:
     ]  # fmt: skip
     late = pairs[len(pairs) // 2 :]
     gaps = [a - e for a, e in late if a is not None and e is not None]
-    if len(gaps) < 2 or gaps[-1] <= GAP * level:
+    if len(gaps) < 2:
+        return None
+    answers = _answers(trace)
+    if gaps[-1] <= GAP * level and answers is None:
         return None
     training, evaluation = late[-1]
     strongest = max(dropouts, key=lambda m: m.p or 0)
     # Dropout adds a variance of p / (1 - p) times the signal's own: from 9 on the last probe alone is enough.
     if np.mean([g > GAP * level for g in gaps]) <= 0.5 and (strongest.p or 0) < 0.9:
         return None
+    if answers is not None and gaps[-1] <= GAP * level:
+        more = Evidence(
+            f"At the last probes {answers[1]:.0%} of the same batch are right in evaluation mode, {answers[0]:.0%} in training "
+            "mode.", value=answers[1] - answers[0], unit="share", source="probe",
+        )  # fmt: skip
+    else:
+        more = None
     return Finding(
         CODE,
         "dropout-too-strong",
@@ -75,6 +85,7 @@ def check(trace: Trace) -> Finding | None:
                 f"evaluation mode, by {float(np.median(gaps)):.3g} nats (chance is {level:.4g}).",
                 value=float(np.median(gaps)), unit="nats", source="probe",
             ),
+            *([more] if more is not None else []),
             Evidence(
                 f"The strongest of {len(dropouts)} dropout layers drops {strongest.p:.0%} of its inputs.",
                 value=strongest.p, unit="share", source="values",
@@ -87,6 +98,18 @@ def check(trace: Trace) -> Finding | None:
         ),
         separating="Train with dropout 0.1, everything else as it is.",
     )  # fmt: skip
+
+
+def _answers(trace: Trace) -> tuple[float, float] | None:
+    """(accuracy as it trained, in evaluation mode) over the last two probes, where the second is higher beyond doubt."""
+    last = [p for p in trace.facts.probes if p.accuracy is not None and p.evaluation_accuracy is not None][-2:]
+    given = next((i.shape[0] for i in trace.facts.inputs if i.shape), 0)
+    if len(last) < 2 or not given:
+        return None
+    trained = sum(p.accuracy or 0.0 for p in last) / 2
+    evaluated = sum(p.evaluation_accuracy or 0.0 for p in last) / 2
+    # Three standard errors of the difference of two shares of 2n rows each, at most 1/2 (1/n)^(1/2) x 2^(1/2).
+    return (trained, evaluated) if evaluated - trained > 3 * (0.25 / given) ** 0.5 else None
 
 
 def sick() -> Trace:

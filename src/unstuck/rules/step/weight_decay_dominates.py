@@ -59,7 +59,7 @@ def check(trace: Trace) -> Finding | None:
     else:
         # A penalty written into the loss: the gradient that shrinks the weights is the penalty's own, and what the loss
         # term could still learn is nothing. Decided only where the training is shown to be stuck.
-        if not state.stuck or not _along_the_weights(shrunk):
+        if not _along_the_weights(shrunk):
             return None
         why = Evidence(
             "The optimizer has no weight decay, so the gradient itself points along the weights: a penalty inside the loss.",
