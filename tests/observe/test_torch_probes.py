@@ -80,6 +80,10 @@ def again(
     return value
 
 
+def right(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return (logits.argmax(1) == y).float().mean()
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "plain": mlp,
     "dropout": lambda: mlp(p=0.5),
@@ -104,10 +108,12 @@ def test_each_number_of_a_probe(tmp_path: Path, name: str) -> None:
         assert probe.before == probe.again == one["loss"]
         assert probe.after == pytest.approx(again(one), rel=1e-6)
         assert probe.predicted == pytest.approx(one["predicted"], rel=1e-4)
+        assert probe.accuracy == pytest.approx(again(one, loss_of=right))
         if name == "plain":
             assert probe.evaluation is None  # no layer knows the difference
         else:
             assert probe.evaluation == pytest.approx(again(one, evaluation=True), rel=1e-5)
+            assert probe.evaluation_accuracy == pytest.approx(again(one, evaluation=True, loss_of=right))
 
 
 @pytest.mark.parametrize("lr, factors", [(40.0, {"0.1", "0.01"}), (1e-6, {"10", "100"}), (0.05, set())])
@@ -476,22 +482,25 @@ def test_a_backward_that_is_not_the_derivative_is_found(tmp_path: Path, act: Any
     assert bad == ({"a.weight", "a.bias"} if wrong else set())  # what lies behind the fault has the right gradient
 
 
-def test_the_thorough_look_at_the_end(tmp_path: Path) -> None:
-    """Only where it is asked for, and the weights stay what they were."""
-    for suspicious in (True, False):
-        torch.manual_seed(0)
-        model = Custom(lambda x: Forward.apply(x, -1.0), 0.2)
-        opt = torch.optim.SGD(model.parameters(), lr=0.1)
-        with watched(tmp_path / str(suspicious), suspicious=suspicious) as watch:
-            train(model, opt, 60)
-            kept = [p.detach().clone() for p in model.parameters()]
-            gradients = [p.grad.clone() for p in model.parameters()]
-            drawn = torch.get_rng_state()
-        assert bool(watch.facts.gradient_checks) == suspicious
-        assert [c.function for c in watch.facts.custom] == ["Forward"]
-        assert all(torch.equal(a, b) for a, b in zip(kept, model.parameters()))
-        assert all(torch.equal(a, b.grad) for a, b in zip(gradients, model.parameters()))
-        assert torch.equal(drawn, torch.get_rng_state())
+@pytest.mark.parametrize("suspicious", [True, False])
+@pytest.mark.parametrize("custom", [True, False])
+def test_when_the_gradient_is_checked(tmp_path: Path, suspicious: bool, custom: bool) -> None:
+    """Where a function of the user's own is seen, or at the end where it is asked for; the training stays what it was."""
+    torch.manual_seed(0)
+    model = Custom(lambda x: Forward.apply(x, -1.0) if custom else torch.tanh(x), 0.2)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watched(tmp_path, suspicious=suspicious) as watch:
+        train(model, opt, 60)
+        kept = [p.detach().clone() for p in model.parameters()]
+        gradients = [p.grad.clone() for p in model.parameters()]
+        drawn = torch.get_rng_state()
+    checks = watch.facts.gradient_checks
+    assert bool(checks) if suspicious else custom or not checks
+    assert any(_disagrees(c) for c in checks) == (custom and bool(checks))
+    assert [c.function for c in watch.facts.custom] == (["Forward"] if custom else [])
+    assert all(torch.equal(a, b) for a, b in zip(kept, model.parameters()))
+    assert all(torch.equal(a, b.grad) for a, b in zip(gradients, model.parameters()))
+    assert torch.equal(drawn, torch.get_rng_state())
 
 
 def test_out_of_time(tmp_path: Path) -> None:

@@ -276,6 +276,20 @@ SCRIPTS = {
             w, b = (w - 0.1 * gw).detach().requires_grad_(), (b - 0.1 * gb).detach().requires_grad_()
         print(loss.item())
     """,
+    "a function of one's own, outside of a module": """
+        class Square(torch.autograd.Function):
+            calls = 0
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x)
+                return x * x
+            @staticmethod
+            def backward(ctx, g):
+                return -2 * ctx.saved_tensors[0] * g
+        w = (torch.randn(10, 3) / 3).requires_grad_()
+        opt = torch.optim.SGD([w], lr=0.01)
+        train(None, opt, forward=lambda x: F.dropout(Square.apply(x @ w), 0.2))
+    """,
     "F.dropout in forward": """
         class Net(nn.Module):
             def __init__(self):

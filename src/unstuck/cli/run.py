@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -61,7 +62,9 @@ def run(
     observed = observe(
         chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(suspicious, directory)
     )
+    drawn = random.getstate()
     diagnosis = _report(observed, files, quiet)
+    random.setstate(drawn)  # libraries draw when they are imported; the script's exit handlers must not notice
     _leave(observed, diagnosis, fail_on)
 
 

@@ -168,7 +168,9 @@ def parameter_under(node: Node, hops: int = 4) -> Any:
     return None
 
 
-_VIEWS = frozenset({"view", "transpose", "permute", "copy", "cast", "expand", "squeeze", "unsqueeze", "as_strided", "select", "slice"})
+_VIEWS = frozenset({
+    "view", "transpose", "permute", "copy", "cast", "expand", "squeeze", "unsqueeze", "as_strided", "select", "slice",
+})  # fmt: skip
 
 
 def walk(root: Node) -> tuple[list[Node], list[Any], set[str]]:

@@ -148,6 +148,7 @@ class State:
         self.probing: Probe | None = None
         self.fresh_tape = False  # it belongs to the backward that the next step follows
         self.norm_left: float | None = None  # of all gradients when the backward had ended, at deep steps
+        self.clipped = False  # torch's own clipping ran since the backward
         self.clip_factor = 1.0  # norm of the gradient before clipping over the norm after it
         self.first_step = self.last_step = 0.0  # when the first and the latest looked-at step ended
         self.own_at_first_step = 0.0
@@ -531,13 +532,15 @@ class Observer:
     def _clip(self, original: Callable[..., Any]) -> Callable[..., Any]:
         kind = "value" if "value" in original.__name__ else "norm"
 
-        def clip(parameters: Any, threshold: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.active or self.current is None or not self.looking or self.local.busy:
-                return original(parameters, threshold, *args, **kwargs)
+        def clip(*args: Any, **kwargs: Any) -> Any:
+            parameters = args[0] if args else kwargs.get("parameters")
+            threshold = args[1] if len(args) > 1 else kwargs.get("max_norm", kwargs.get("clip_value"))
+            if not self.active or self.current is None or not self.looking or self.local.busy or parameters is None:
+                return original(*args, **kwargs)
             tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
             before = self.guarded(self._largest_gradient, tensors) if kind == "value" else None
-            out = original(tensors, threshold, *args, **kwargs)
-            self.guarded(self.clipped, kind, threshold, out if kind == "norm" else before, sites.caller(2))
+            out = original(tensors, *args[1:], **{k: v for k, v in kwargs.items() if k != "parameters"})
+            self.guarded(self.clipped, kind, threshold, out if kind == "norm" else before, sites.caller(2), tensors)
             return out
 
         return functools.wraps(original)(_renamed(clip, original))
@@ -704,7 +707,7 @@ class Observer:
             recipe = self._examine(state, loss, chain, frame)
         if recipe.flat:
             loop.without_graph += 1
-        state.clip_factor = 1.0
+        state.clip_factor, state.clipped = 1.0, False
         state.fresh_tape = False
         if tape is not None and state.pending == 1:
             self._keep_tape(state, tape, loss)
@@ -726,7 +729,8 @@ class Observer:
         calls = [tensors for tensors in calls if tensors]
         y = recipe.labels.last if recipe.labels is not None else None
         # Of several calls (an evaluation in between, two views) the one with as many rows as there are labels is meant.
-        tensors = next((t for t in calls if y is not None and t[0].dim() and t[0].shape[0] == y.size), calls[0] if calls else [])
+        fits = [t for t in calls if y is not None and t[0].dim() and t[0].shape[0] == y.size]
+        tensors = fits[-1] if fits else calls[0] if calls else []
         if not tensors and recipe.data_route is not None and not self.packs:
             node = torch_graph.follow(loss.grad_fn, recipe.data_route)
             if node is not None:
@@ -743,7 +747,13 @@ class Observer:
         tape.close(loss)
         if tape.ready:
             tape.home = [m for ref in self.roots if (m := ref()) is not None]
-            tape.value = float(loss.detach()) if loss.numel() == 1 else NAN
+            scalers = [s for s in list(self.scaler_made) if s.is_enabled()]
+            if len(scalers) == 1:
+                tape.scale = float(scalers[0].get_scale())
+            elif scalers:
+                state.facts.absent.setdefault("probes", "several gradient scalers")
+                return
+            tape.value = float(loss.detach()) / tape.scale if loss.numel() == 1 else NAN
             state.tape, state.fresh_tape = tape, True
         elif not state.facts.probes:
             state.facts.absent["probes"] = tape.trouble
@@ -1872,7 +1882,7 @@ class Observer:
             return
         if not math.isfinite(norm) and state.facts.nonfinite is None:
             self._bad_gradient(state, with_grad)
-        if state.norm_left is not None and state.clip_factor == 1.0 and len(with_grad) == len(tensors):
+        if state.norm_left is not None and not state.clipped and len(with_grad) == len(tensors):
             self._clipped_by_hand(state, state.norm_left, norm)
         self._probe = (optimizer, with_grad, [p.detach().clone() for p in with_grad], norm, lr)
 
@@ -1993,7 +2003,7 @@ class Observer:
         predicted = -sum(
             float(torch.dot(p.grad.detach().flatten().float(), d.flatten().float())) for p, d in zip(tensors, delta)
         )
-        predicted *= state.clip_factor  # the gradient of the loss is the one before it was clipped
+        predicted *= state.clip_factor if state.pending <= 1 else 1.0  # the gradient of the loss is the one before it was clipped
         if is_deep(loop.steps):
             records = ((state.parameters.get(id(p)), p, b) for p, b in zip(tensors, before))
             torch_modules.update_looks([(e[1], p, b, p.grad) for e, p, b in records if e is not None], loop.steps)
@@ -2133,11 +2143,12 @@ class Observer:
         grads = [p.grad for p in tensors if p.grad is not None and not p.grad.is_sparse and p.grad.numel()]
         return max((float(g.abs().max()) for g in grads), default=0.0)
 
-    def clipped(self, kind: str, threshold: Any, before: Any, frame: Any) -> None:
+    def clipped(self, kind: str, threshold: Any, before: Any, frame: Any, tensors: list[Any]) -> None:
         """A clipping call: `before` is the norm (or the largest entry) that it met."""
         state = self.current
-        if state is None or before is None:
+        if state is None or before is None or threshold is None:
             return
+        state.clipped = True
         place, limit, norm = sites.site(frame), float(threshold), float(before)
         known = next((c for c in state.facts.clippings if c.kind == kind and c.site == place), None)
         if known is None:
@@ -2154,7 +2165,11 @@ class Observer:
         known.largest = norm if known.largest is None else max(known.largest, norm)
         known.total += norm
         if kind == "norm" and norm > limit > 0:
-            state.clip_factor = norm / limit
+            here = {id(p) for p in tensors}
+            trained = [(key, p) for key, (ref, _) in state.parameters.items() if (p := ref()) is not None]
+            whole = all(key in here for key, p in trained if p.grad is not None)
+            # Only a part of the gradient was shortened: no one factor undoes it.
+            state.clip_factor = norm / limit if whole and state.clip_factor == 1.0 else NAN
 
     def loader_built(self, loader: Any, frame: Any) -> None:
         try:

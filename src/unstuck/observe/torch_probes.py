@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import copy
 import dis
+import enum
 import io
 import math
 import random
@@ -29,6 +31,7 @@ from typing import Any
 
 import torch
 
+from unstuck.observe import sites
 from unstuck.trace.facts import GradientCheck
 
 MAX_CALLS = 4000
@@ -44,13 +47,14 @@ class NotReplayable(Exception):
 class Call:
     """One entry of the tape. `out` holds the tensors until the tape is closed, then their ids."""
 
-    __slots__ = ("args", "autocast", "func", "kwargs", "module", "out", "random")
+    __slots__ = ("args", "autocast", "func", "kwargs", "module", "out", "random", "versions")
 
     def __init__(self, func: Any, module: Any, args: Any, kwargs: Any, random_states: Any) -> None:
         self.func, self.module, self.args, self.kwargs = func, module, args, kwargs
         self.random = random_states
         self.autocast = _autocast_state()
         self.out: Any = None
+        self.versions: list[tuple[Any, int]] = []
 
 
 class Tape:
@@ -63,6 +67,7 @@ class Tape:
         self.modules = 0
         self.held = 0
         self.home: list[Any] = []  # the real modules
+        self.scale = 1.0  # a gradient scaler's factor in the loss; losses are given without it
         self.value = math.nan  # the loss as the training computed it
         self.parameters: dict[int, Any] = {}
         self.mode_layers = False
@@ -75,17 +80,26 @@ class Tape:
         if self.trouble:
             return None
         if module is None:
+            if getattr(func, "__name__", "") in {"batch_norm", "instance_norm", "embedding"} and _writes(func, kwargs):
+                self.give_up(f"{func.__name__} outside of a module writes to its arguments")
+                return None
             if not torch.is_grad_enabled() or getattr(func, "__name__", "") in _NOT_A_CALL:
                 return None
             if not any(t.requires_grad for t in tensors((args, kwargs))):
                 return None
             return Call(func, None, args, kwargs, _torch_states())
+        if _global_hooks():
+            self.give_up("hooks on all modules are registered")
+            return None
         self.modules += 1
         if self.modules > MAX_MODULE_CALLS or len(self.calls) > MAX_CALLS:
             self.give_up("more calls than a tape holds before the first backward")
             return None
         try:
-            return Call(None, skeleton(unwrapped(module)), args, kwargs, random_states(module))
+            call = Call(None, skeleton(unwrapped(module)), args, kwargs, random_states(module))
+            watched = [*tensors((args, kwargs)), *unwrapped(module).parameters()]
+            call.versions = [(t, t._version) for t in watched if not t.is_inference()]
+            return call
         except NotReplayable as reason:
             self.give_up(str(reason))
         except Exception as error:  # a module whose attributes cannot be copied
@@ -94,6 +108,9 @@ class Tape:
 
     def after(self, call: Call, out: Any) -> None:
         call.out = out
+        if any(t._version != version for t, version in call.versions):
+            self.give_up("the forward pass writes to its inputs or weights")
+        call.versions = []
         self.held += sum(t.numel() for t in tensors(out))
         if self.held > MAX_HELD:
             self.give_up("the intermediate tensors are too large to be kept for a step")
@@ -186,7 +203,7 @@ class Tape:
     def loss(self, **how: Any) -> float:
         """`run` as a number."""
         value = self.run(**how)
-        return float(value.detach()) if value.numel() == 1 else math.nan
+        return float(value.detach()) / self.scale if value.numel() == 1 else math.nan
 
 
 def _accuracy(args: Any, kwargs: Any) -> float | None:
@@ -209,10 +226,16 @@ def unnoticed(tape: Tape) -> Iterator[None]:
     home = [(b, b.detach().clone(), b._version) for m in tape.home for b in m.buffers() if b is not None]
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    logging = sys.modules.get("logging")
+    silent = logging.root.manager.disable if logging is not None else 0
+    if logging is not None:
+        logging.disable(1 << 30)  # handlers hold the streams they were made with
     try:
         yield
     finally:
         sys.stdout, sys.stderr = out, err
+        if logging is not None:
+            logging.disable(silent)
         with torch.no_grad():
             for b, before, version in home:
                 if b._version != version and not torch.equal(b, before):
@@ -347,45 +370,165 @@ def _torchs_own(hook: Any) -> bool:
     ).__module__.startswith("torch.")
 
 
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), range, slice, type, types.FunctionType, types.BuiltinFunctionType,
+          types.ModuleType, torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)  # fmt: skip
+
+
 def _copied(value: Any, memo: dict[int, Any], depth: int) -> Any:
-    """Containers of a module's attributes anew, the modules in them replaced by their copies, the rest shared."""
+    """An attribute of a module for its skeleton: what a forward pass could change is copied, the rest shared.
+
+    Raises NotReplayable for what can be neither.
+    """
     if isinstance(value, torch.nn.Module):
         return memo.get(id(value), value)
     if isinstance(value, torch.nn.Parameter):
         return value
     if isinstance(value, torch.Tensor):
-        return value.detach().clone() if not value.requires_grad else value
-    if isinstance(value, types.MethodType) and id(value.__self__) in memo:
-        return types.MethodType(value.__func__, memo[id(value.__self__)])
-    if depth and isinstance(value, (list, dict, set, collections.deque)) and len(value) <= 10_000:
-        if isinstance(value, dict):
-            if type(value) in {dict, collections.OrderedDict, collections.defaultdict, collections.Counter}:
-                new = value.copy()
-                for k, v in value.items():
-                    new[k] = _copied(v, memo, depth - 1)
-                return new
-        elif type(value) is list:
-            return [_copied(v, memo, depth - 1) for v in value]
-        else:
-            return value.copy()
+        return value if value.requires_grad else value.detach().clone()
+    if isinstance(value, types.FunctionType):
+        _pure(value)
+        return value
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, types.MethodType):
+        _pure(value.__func__)
+        return types.MethodType(value.__func__, memo[id(value.__self__)]) if id(value.__self__) in memo else value
+    numpy = sys.modules.get("numpy")
     if isinstance(value, torch.Generator):
-        return value.clone_state() if hasattr(value, "clone_state") else value
-    return value
+        if not hasattr(value, "clone_state"):
+            raise NotReplayable("a module holds a random generator")
+        return value.clone_state()
+    if isinstance(value, random.Random) or (
+        numpy is not None and isinstance(value, (numpy.random.Generator, numpy.random.RandomState, numpy.ndarray, numpy.generic))
+    ):  # fmt: skip
+        return copy.deepcopy(value)
+    if isinstance(value, (list, tuple, dict, set, frozenset, collections.deque)):
+        if len(value) > 10_000 or not depth:
+            raise NotReplayable("a module holds a long list")
+        if isinstance(value, dict):
+            new = copy.copy(value)
+            for k, v in value.items():
+                new[k] = _copied(v, memo, depth - 1)
+            return new
+        items = [_copied(v, memo, depth - 1) for v in value]
+        if isinstance(value, tuple):
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        if isinstance(value, list):
+            new = copy.copy(value)
+            new[:] = items
+            return new
+        return copy.copy(value)
+    kind = type(value)
+    if kind.__module__.partition(".")[0] in {"itertools", "builtins"} or hasattr(value, "__next__"):
+        raise NotReplayable(f"a module holds a {kind.__name__}, which calls move on")
+    if not _users(kind.__module__):
+        return value  # of a library: a configuration, a tokenizer, an enumeration
+    if not hasattr(value, "__dict__") or not depth or isinstance(value, enum.Enum):
+        if isinstance(value, enum.Enum):
+            return value
+        raise NotReplayable(f"a module holds a {kind.__name__}")
+    _no_globals(kind)
+    new = copy.copy(value)
+    for k, v in vars(value).items():
+        new.__dict__[k] = _copied(v, memo, depth - 1)
+    return new
+
+
+def _users(module: str) -> bool:
+    """Is this the user's own code, and not a library's?"""
+    if module == "__main__":
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return bool(file) and sites.owner(file) == "user"
+
+
+def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("max_norm") is not None if func.__name__ == "embedding" else True
+
+
+def _global_hooks() -> bool:
+    module = torch.nn.modules.module
+    return any(getattr(module, n, None) for n in ("_global_forward_hooks", "_global_forward_pre_hooks"))
 
 
 def _no_globals(kind: type) -> None:
-    """A forward pass that assigns globals cannot be run again unnoticed."""
+    """A forward pass that changes what lies outside of its module cannot be run again unnoticed."""
     for base in kind.__mro__:
         if base.__module__.startswith("torch.") or base is object:
             continue
         for function in vars(base).values():
-            code = getattr(function, "__code__", None)
-            if code is not None and function.__name__ not in {"__init__", "__new__"} and _assigns_globals(code):
-                raise NotReplayable(f"{kind.__name__}.{function.__name__} assigns a global variable")
+            function = getattr(function, "__func__", getattr(function, "fget", None) or function)
+            if isinstance(function, types.FunctionType) and function.__name__ not in {"__init__", "__new__", "__repr__"}:
+                _pure(function)
 
 
-def _assigns_globals(code: types.CodeType) -> bool:
-    return any(i.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"} for i in dis.get_instructions(code))
+_CHANGES = {
+    "append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem", "add", "discard", "write",
+    "writelines", "put", "send", "appendleft", "popleft", "sort", "reverse", "add_scalar", "add_histogram", "writerow",
+}  # fmt: skip
+_checked: dict[types.CodeType, str] = {}
+
+
+def _pure(function: types.FunctionType, depth: int = 4) -> None:
+    """Raise NotReplayable where a function of the user's assigns globals or enclosing variables, or calls a method that
+    changes something global; functions of the user's that it calls are looked at as well."""
+    code = function.__code__
+    if code in _checked:
+        if _checked[code]:
+            raise NotReplayable(_checked[code])
+        return
+    _checked[code] = ""
+    found = _change(function)
+    if not found and depth:
+        for name in code.co_names:
+            called = function.__globals__.get(name)
+            if isinstance(called, types.FunctionType) and _users(called.__module__ or ""):
+                try:
+                    _pure(called, depth - 1)
+                except NotReplayable as reason:
+                    found = str(reason)
+    for cell in function.__closure__ or ():
+        try:
+            inside = cell.cell_contents
+        except ValueError:
+            continue
+        if isinstance(inside, types.FunctionType) and depth and not found:
+            _pure(inside, depth - 1)
+        elif isinstance(inside, (list, dict, set, collections.deque)) and not found:
+            found = f"{function.__name__} closes over a {type(inside).__name__}"
+    if found:
+        _checked[code] = found
+        raise NotReplayable(found)
+
+
+def _change(function: types.FunctionType) -> str:
+    code, last, outside = function.__code__, "", False
+    for step in dis.get_instructions(code):
+        name = step.opname
+        if name in {"STORE_GLOBAL", "DELETE_GLOBAL"}:
+            return f"{function.__name__} assigns the global {step.argval}"
+        if name == "STORE_DEREF" and step.argval in code.co_freevars:
+            return f"{function.__name__} assigns {step.argval} of the function around it"
+        if name == "LOAD_GLOBAL":
+            last = str(step.argval)
+            value = function.__globals__.get(last)
+            if last == "open":
+                return f"{function.__name__} opens a file"
+            # A class of the user's or an object that could be changed through its name
+            outside = outside or (
+                value is not None and not isinstance(value, (*_PLAIN[:7], tuple, types.FunctionType, types.ModuleType))
+                and not callable(value)
+            ) or (isinstance(value, type) and _users(value.__module__))  # fmt: skip
+        elif name in {"LOAD_METHOD", "LOAD_ATTR"} and last and step.argval in _CHANGES:
+            value = function.__globals__.get(last)
+            if not isinstance(value, types.ModuleType):
+                return f"{function.__name__} calls {last}.{step.argval}"
+            last = ""
+        elif name in {"STORE_ATTR", "STORE_SUBSCR"} and outside:
+            return f"{function.__name__} may change a global object"
+        elif name not in {"CACHE", "PRECALL", "PUSH_NULL", "COPY"}:
+            last = ""
+    return ""
 
 
 def _swapped(module: Any, weights: dict[int, Any], double: bool) -> Callable[[], None]:

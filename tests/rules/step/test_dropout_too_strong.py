@@ -7,7 +7,7 @@ import pytest
 from unstuck.findings import Symptom
 from unstuck.rules.step import dropout_too_strong as rule
 from unstuck.trace import synthetic
-from unstuck.trace.facts import ModeLayer, Probe
+from unstuck.trace.facts import Inputs, ModeLayer, Probe
 
 CHANCE = math.log(5)
 
@@ -48,12 +48,48 @@ def test_a_tenth_of_chance(gap, fires):
     assert (rule.check(trace) is not None) == fires
 
 
-@pytest.mark.parametrize("good, fires", [((0, 1), True), ((3,), False), ((2, 3), False), ((2,), False)])
-def test_most_of_the_later_probes(good, fires):
+@pytest.mark.parametrize(
+    "p, good, fires",
+    [
+        (0.97, (0, 1), True),
+        (0.97, (3,), False),
+        (0.97, (2, 3), False),
+        (0.97, (2,), True),  # noise nine times the signal: the last probe alone is enough
+        (0.5, (0, 1), True),
+        (0.5, (2,), False),  # one of two is not most
+    ],
+)
+def test_most_of_the_later_probes(p, good, fires):
     trace = rule.sick()
+    trace.facts.modes[0].p = p
     for number in good:
         trace.facts.probes[number].evaluation = 1.58
     assert (rule.check(trace) is not None) == fires
+
+
+@pytest.mark.parametrize(
+    "trained, evaluated, rows, fires",
+    [
+        (0.2, 0.5, 64, True),  # three standard errors of a share of 128 rows: 0.19
+        (0.2, 0.35, 64, False),
+        (0.2, 0.35, 256, True),
+        (0.5, 0.2, 256, False),
+        (None, 0.9, 256, False),
+        (0.2, None, 256, False),
+        (math.nan, 0.9, 256, False),
+        (0.2, 0.9, None, False),
+    ],
+)
+def test_right_answers_in_evaluation_mode(trained, evaluated, rows, fires):
+    """Where the losses are no different: the same batch is answered better without the noise."""
+    trace = rule.sick()
+    trace.facts.inputs = [Inputs("input 1", "real", [rows, 10] if rows else None)]
+    for probe in trace.facts.probes:
+        probe.evaluation, probe.accuracy, probe.evaluation_accuracy = 1.58, trained, evaluated
+    finding = rule.check(trace)
+    assert (finding is not None) == fires
+    if fires:
+        assert any("are right in evaluation mode" in e.text for e in finding.evidence)
 
 
 def test_too_few_probes():

@@ -116,6 +116,26 @@ def test_what_is_no_overshoot(probe):
     rule.in_order(trace)
 
 
+@pytest.mark.parametrize(
+    "predicted, after, fires",
+    [
+        (50.0, 3.9, True),  # more than the whole loss was promised, next to nothing came
+        (50.0, 0.1, True),
+        (4.1, 3.5, False),  # more than a tenth came
+        (3.9, 3.89, False),  # a promise that could have been kept
+        (50.0, None, False),
+        (50.0, math.nan, False),
+        (None, 3.9, False),
+        (math.nan, 3.9, False),
+    ],
+)
+def test_a_loss_cannot_fall_by_more_than_itself(predicted, after, fires):
+    finding = rule.check(with_probes([Probe(n, 4.0, 4.0, after, predicted) for n in (1, 2, 10)]))
+    assert (finding is not None) == fires
+    if fires:
+        assert "to first order it would have won 50 nats" in finding.evidence[0].text
+
+
 def test_the_best_of_the_shorter_steps_is_named():
     trace = with_probes([Probe(n, 4.0, 4.0, 9.0, 3.0, {"0.1": 4.5, "0.01": 3.9}) for n in (1, 2)])
     finding = rule.check(trace)

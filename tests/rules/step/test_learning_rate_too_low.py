@@ -30,7 +30,7 @@ def test_healthy():
 
 @pytest.mark.parametrize("state, fires", [
     ("at-chance", True), ("at-prior", True), ("constant", True), ("plateau", True),
-    ("learning", False), ("above-chance", False), ("non-finite", False),
+    ("above-chance", True), ("learning", False), ("non-finite", False),
 ])  # fmt: skip
 def test_symptoms(state, fires):
     trace = rule.sick()
@@ -98,6 +98,15 @@ def test_a_rate_of_zero_or_decayed_is_another_fault(largest, last, fires):
 def test_a_warm_up_that_is_still_rising(first, last, fires):
     trace = rule.sick()
     trace.series.columns["lr"] = np.linspace(first, last, 400)
+    assert (rule.check(trace) is not None) == fires
+
+
+@pytest.mark.parametrize("total, fires", [(0.05, True), (0.09, True), (0.11, False)])
+def test_a_start_above_chance_has_more_to_win(total, fires):
+    """2 % of a first loss of 3 ln 5 are 0.097 nats."""
+    trace = rule.sick()
+    trace.series.columns["loss"] = synthetic.training(state="above-chance").series.columns["loss"]
+    trace.series.columns["predicted"][::10] = total / 400
     assert (rule.check(trace) is not None) == fires
 
 
