@@ -7,12 +7,17 @@ import math
 from unstuck.findings import GRADES, Diagnosis, Excluded, Finding, NotChecked, Role, Symptom, Training
 from unstuck.rules import rules
 from unstuck.rules.learnable import learnable
+from unstuck.rules.paths import RESHAPING
 from unstuck.symptom import symptom_of
 from unstuck.trace.facts import Facts
 from unstuck.trace.trace import RunRecord, Series, Trace
 
 # What is fixed first where several causes stand side by side: nothing can be learned > the wrong problem is posed.
 _BEARINGS = ("blocks", "hinders", "choice", "harmless")
+COMPARABLE = RESHAPING | {
+    "linear", "conv", "matmul", "softmax", "log_softmax", "sigmoid", "tanh", "relu", "leaky_relu", "dropout", "mul", "div", "mean",
+    "cosine_similarity", "log", "clamp", "rnn", "batch_norm", "layer_norm", "norm", "embedding",
+}  # fmt: skip
 ROOM = 0.1  # of the labels' entropy: five times the band in which a loss counts as not moved
 _ROLES: tuple[Role, ...] = ("cause", "latent", "consequence", "note")
 
@@ -71,6 +76,8 @@ def _compare(trace: Trace, symptom: Symptom) -> None:
         or term.labels.kind not in {"index", "binary", "one-hot"}
         or term.label_smoothing or term.weight or term.pos_weight or term.sample_weighted
         or len({t.kind for t in trace.facts.terms if t.kind != "unknown"}) > 1
+        # A margin, a mask or a mixture between the last layer and the loss makes another loss of it.
+        or {n.op for n in term.path} - COMPARABLE
     ):  # fmt: skip
         return
     reached = [p.evaluation for p in trace.facts.probes[-3:] if p.evaluation is not None]
@@ -164,7 +171,7 @@ def role(finding: Finding, symptom: Symptom) -> Role:
     if finding.grade == "possible":
         return "latent"
     if finding.bearing == "choice":
-        return "cause" if symptom.stuck else "latent"
+        return "cause" if symptom.stuck or symptom.underachieves else "latent"
     return "cause"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -146,6 +147,66 @@ def test_damage_is_one_clear_line(tmp_path: Path, name: str, content: bytes | No
     assert str(tmp_path / "trace") in str(raised.value)
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == 2
+
+
+PAIRS = {"x": np.zeros((4, 3), np.float32), "y": np.arange(4), "batch": np.zeros(4, np.int64), "kind": np.array("real"),
+         "columns": np.array(3)}  # fmt: skip
+
+
+def with_pairs(folder: Path, **change: np.ndarray) -> Path:
+    writer = Writer(folder)
+    writer.facts(Facts())
+    writer.close()
+    np.savez(folder / "pairs-0.npz", **(PAIRS | change))
+    return folder / "pairs-0.npz"
+
+
+def test_pairs_are_read_back(tmp_path: Path) -> None:
+    with_pairs(tmp_path / "trace")
+    pairs = read_run(tmp_path / "trace").traces[0].pairs
+    assert pairs is not None and (pairs.kind, pairs.columns, pairs.y.tolist()) == ("real", 3, [0, 1, 2, 3])
+    with_pairs(tmp_path / "ids", kind=np.array("ids"), x=np.zeros((4, 3), np.int64))
+    pairs = read_run(tmp_path / "ids").traces[0].pairs
+    assert pairs is not None and (pairs.kind, pairs.x.dtype) == ("ids", np.int64)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"y": np.array(3)}, "y is not"),
+        ({"y": np.zeros((4, 2), int)}, "y is not"),
+        ({"y": np.zeros(4)}, "y is not"),
+        ({"y": np.arange(3)}, "length"),
+        ({"batch": np.array(0)}, "batch is not"),
+        ({"columns": np.arange(2)}, "columns"),
+        ({"columns": np.array("3")}, "columns"),
+        ({"x": np.full((4, 3), "a")}, "x is not"),
+        ({"x": np.zeros(4)}, "x is not"),
+        ({"x": np.zeros((4, 3)), "kind": np.array("ids")}, "x is not"),
+        ({"x": np.full((4, 3), None)}, "pickle"),
+        ({"kind": np.array("weird")}, "weird"),
+        ({"kind": np.array(["real", "ids"])}, "kind"),
+    ],
+)
+def test_damaged_pairs(tmp_path: Path, change: dict[str, np.ndarray], word: str) -> None:
+    with_pairs(tmp_path / "trace", **change)
+    with pytest.raises(TraceError, match=r"damaged trace: pairs-0\.npz: .*" + word) as raised:
+        read_run(tmp_path / "trace")
+    assert str(tmp_path / "trace") in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_another_file_in_the_place_of_the_pairs(tmp_path: Path) -> None:
+    path = with_pairs(tmp_path / "trace")
+    whole = path.read_bytes()
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    lacking = io.BytesIO()
+    np.savez(lacking, **{name: value for name, value in PAIRS.items() if name != "batch"})
+    for content in (buffer.getvalue(), lacking.getvalue(), b"", b"no archive", whole[:-30], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(TraceError, match=r"pairs-0\.npz") as raised:
+            read_run(tmp_path / "trace")
+        assert "\n" not in str(raised.value)
 
 
 def test_a_missing_directory_says_what_to_do(tmp_path: Path) -> None:

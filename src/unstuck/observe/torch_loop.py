@@ -147,7 +147,7 @@ class State:
         self.tape: torch_probes.Tape | None = None  # of the latest probed step
         self.probing: Probe | None = None
         self.fresh_tape = False  # it belongs to the backward that the next step follows
-        self.norm_left: float | None = None  # of all gradients when the backward had ended, at deep steps
+        self.norm_left: dict[int, float] | None = None  # of each gradient when the backward had ended, at deep steps
         self.clipped = False  # torch's own clipping ran since the backward
         self.clip_factor = 1.0  # norm of the gradient before clipping over the norm after it
         self.first_step = self.last_step = 0.0  # when the first and the latest looked-at step ended
@@ -806,9 +806,10 @@ class Observer:
             state.stale_probe = [(p, g.data_ptr(), g._version) for p, _, _ in state.stale_probe if (g := p.grad) is not None]
         state.norm_left = None
         if is_deep(loop.steps + 1) and state.pending == 1 and not loop.functional and not len(self.scaler_made):
-            grads = [p.grad for ref, _ in state.parameters.values() if (p := ref()) is not None and p.grad is not None]
-            if grads and not any(g.is_sparse for g in grads) and sum(g.numel() for g in grads) <= PROBE_NUMBERS:
-                state.norm_left = float(torch.stack(torch._foreach_norm(grads)).float().norm())
+            held = [p for ref, _ in state.parameters.values() if (p := ref()) is not None and p.grad is not None]
+            if held and not any(p.grad.is_sparse for p in held) and sum(p.numel() for p in held) <= PROBE_NUMBERS:
+                norms = torch.stack([n.float() for n in torch._foreach_norm([p.grad for p in held])]).tolist()
+                state.norm_left = {id(p): n for p, n in zip(held, norms)}
         if is_sampled(loop.steps) or loop.backwards <= 5:
             state.left_gradient = self._any_gradient(state)
         if loop.functional or not state.steps:
@@ -1455,6 +1456,8 @@ class Observer:
         stale = False
         for p, pointer, version in state.stale_probe:
             g = p.grad
+            if recipe.reached and id(p) not in recipe.reached:
+                continue  # this backward adds nothing to it (another player's turn)
             if g is not None and g.data_ptr() == pointer and g._version == version and bool((g != 0).any()):
                 stale = True
                 break
@@ -1882,8 +1885,8 @@ class Observer:
             return
         if not math.isfinite(norm) and state.facts.nonfinite is None:
             self._bad_gradient(state, with_grad)
-        if state.norm_left is not None and not state.clipped and len(with_grad) == len(tensors):
-            self._clipped_by_hand(state, state.norm_left, norm)
+        if state.norm_left is not None and not state.clipped and all(id(p) in state.norm_left for p in with_grad):
+            self._clipped_by_hand(state, math.hypot(*(state.norm_left[id(p)] for p in with_grad)), norm)
         self._probe = (optimizer, with_grad, [p.detach().clone() for p in with_grad], norm, lr)
 
     def _check_gradients(self, state: State, tensors: list[Any]) -> None:
@@ -2524,6 +2527,8 @@ class Observer:
                     if self.spy.breaks:
                         state.facts.breaks = [Break(b.reason, b.site, b.function, b.on_path) for b in self.spy.breaks]
                     state.facts.loop.freezes = list(self.spy.freezes)
+                    # Not one pass reached backward: all that is known is what the script caught.
+                    state.facts.loop.watched_failures = sum(o.count for o in self.orphans if not o.fatal)
                 state = self.states[0]
                 state.facts.exceptions.extend(o for o in self.orphans if o not in state.facts.exceptions)
                 state.facts.terms.extend(t for t in self.orphan_terms if t not in state.facts.terms)

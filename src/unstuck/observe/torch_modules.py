@@ -43,10 +43,10 @@ def statistics(op: str, value: Any, step: int, channel_axis: int) -> LayerLook:
         return look
     square = t.square().mean()
     look.rms, look.mean = math.sqrt(float(square)) if float(square) == float(square) else None, float(t.mean())
-    if t.dim() > 1 and t.shape[0] > 1 and float(square) > 0:
-        if t.shape[0] > 1 and bool((t == t[:1]).all()):
+    if t.dim() > 1 and t.shape[0] > 1:
+        if bool((t == t[:1]).all()):
             look.spread = 0.0  # rounding would leave a little
-        else:
+        elif float(square) > 0:
             look.spread = min(1.0, float(t.var(0, unbiased=False).mean() / square))
     if t.dim() < 2:
         return look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from unstuck.trace import channels
 from unstuck.trace.facts import Facts, Run
 from unstuck.trace.trace import Pairs, RunRecord, Series, Trace
 from unstuck.trace.writer import FORMAT
+
+_KINDS = {"real": "fiu", "ids": "iu"}  # of the pairs, with the kinds of numbers their x may hold
 
 
 class _Header(msgspec.Struct):
@@ -86,15 +89,34 @@ def _facts(folder: Path) -> tuple[Run, dict[int, Facts]]:
 def _pairs(path: Path) -> Pairs | None:
     """The captured (input, label) pairs; None where there are none or the file was not finished."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            pairs = Pairs(stored["x"], stored["y"], stored["batch"], str(stored["kind"]), int(stored["columns"]))
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise ValueError("one array, not an archive of them")
+        with stored:
+            x, y, batch, kind, columns = (stored[name] for name in ("x", "y", "batch", "kind", "columns"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise TraceError(f"{path.parent}: damaged trace: {path.name}: {error}") from None
-    if not len(pairs.x) == len(pairs.y) == len(pairs.batch) or pairs.x.ndim != 2:
-        raise TraceError(f"{path.parent}: damaged trace: {path.name}: arrays of different length")
-    return pairs
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        told = str(error).strip().split("\n")[0] or type(error).__name__
+        raise TraceError(f"{path.parent}: damaged trace: {path.name}: {told}") from None
+    wrong = _wrong(x, y, batch, kind, columns)
+    if wrong:
+        raise TraceError(f"{path.parent}: damaged trace: {path.name}: {wrong}")
+    return Pairs(x, y, batch, str(kind), int(columns))
+
+
+def _wrong(x: np.ndarray, y: np.ndarray, batch: np.ndarray, kind: np.ndarray, columns: np.ndarray) -> str:
+    """What keeps these arrays from being captured pairs; '' where nothing does."""
+    if kind.ndim or str(kind) not in _KINDS:
+        return f"kind is {str(kind)[:40]!r}, not one of {', '.join(_KINDS)}"
+    if columns.ndim or columns.dtype.kind not in "iu":
+        return "columns is not one integer"
+    if x.ndim != 2 or x.dtype.kind not in _KINDS[str(kind)]:
+        return f"x is not a table of {'integers' if str(kind) == 'ids' else 'numbers'}"
+    for name, array in (("y", y), ("batch", batch)):
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            return f"{name} is not a row of integers"
+    return "" if len(x) == len(y) == len(batch) else "arrays of different length"
 
 
 def _series(folder: Path, header: _Header) -> np.ndarray:

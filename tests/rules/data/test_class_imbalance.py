@@ -3,15 +3,18 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from unstuck.findings import Symptom
 from unstuck.rules.data import class_imbalance as rule
 from unstuck.trace import synthetic
+from unstuck.trace.facts import Inputs
 
 
 def test_sick():
     finding = rule.check(rule.sick())
-    assert (finding.code, finding.grade, finding.bearing) == ("D207", "likely", "choice")
+    assert (finding.code, finding.grade, finding.bearing) == ("D207", "likely", "hinders")
     assert "97.0%" in finding.evidence[0].text and "of 96 recent rows" in finding.evidence[1].text
     assert finding.evidence[2].source == "statistics"
     assert finding.locations[0].line == 12
@@ -25,7 +28,7 @@ def test_healthy():
 def test_no_pairs_is_only_possible():
     trace = rule.sick()
     trace.pairs, trace.known = None, {}
-    assert rule.check(trace).grade == "possible"
+    assert (rule.check(trace).grade, rule.check(trace).bearing) == ("possible", "choice")
 
 
 def test_nothing_to_find_is_d202():
@@ -36,10 +39,26 @@ def test_nothing_to_find_is_d202():
     assert rule.check(trace).grade == "possible"
 
 
-@pytest.mark.parametrize("state", ["learning", "non-finite", "above-chance"])
-def test_only_at_the_base_rates(state):
+@pytest.mark.parametrize("state, fires", [
+    ("at-prior", True), ("at-chance", True), ("constant", True), ("plateau", True),
+    ("learning", True),  # a loss that falls among the frequent class alone
+    ("non-finite", False), ("above-chance", False),
+])  # fmt: skip
+def test_symptoms(state, fires):
     trace = rule.sick()
     trace.series = synthetic.training(state=state).series
+    assert (rule.check(trace) is not None) == fires
+
+
+@pytest.mark.parametrize("steps, fires", [(30, False), (31, True)])
+def test_too_early_until_the_data_were_seen_three_times(steps, fires):
+    trace = rule.sick()
+    trace.facts.inputs = [Inputs(shape=[32, 6], rows=1000, distinct_rows=330)]
+    trace.series = trace.series.where(np.arange(len(trace.series)) < steps)
+    trace.facts.loop.steps = steps
+    trace.known["symptom"] = Symptom("too-early")
+    assert (rule.check(trace) is not None) == fires
+    trace.facts.inputs[0].distinct_rows = 0
     assert rule.check(trace) is None
 
 
@@ -56,7 +75,9 @@ def test_how_uneven(share, fires):
 def test_rare_answers_and_recall():
     trace = rule.sick()
     labels = trace.facts.terms[0].labels
-    labels.hits[1] = 1.0
+    labels.hits[1] = 4.0  # of 96: no more than one in twenty
+    assert "of 96 recent rows of other classes 4 were right" in rule.check(trace).evidence[1].text
+    labels.hits[1] = 5.0
     assert rule.check(trace) is None
     labels.hits[1], labels.predicted = 0.0, [3100.0, 100.0]
     assert rule.check(trace) is None

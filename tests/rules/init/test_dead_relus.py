@@ -93,6 +93,13 @@ def test_not_measured(dead):
     rule.in_order(trace)
 
 
+def test_a_look_that_is_no_number_is_not_told():
+    trace = with_shares(1.0, 1.0, 1.0, 1.0, math.nan)
+    assert "1: 100%, 2: 100%, 10: 100%, 50: 100% (64 units)" in rule.check(trace).evidence[0].text
+    finding = rule.check(with_shares(math.nan, 1.0, 1.0, 1.0, 1.0))
+    assert "nan" not in finding.evidence[0].text and "from the first look on" in finding.summary
+
+
 def test_a_relu_on_the_logits_is_another_fault():
     trace = rule.sick()
     node = OpNode("relu", site=trace.facts.layers[0].site)

@@ -7,7 +7,7 @@ import pytest
 from unstuck.findings import Symptom
 from unstuck.rules.init import symmetric_init as rule
 from unstuck.trace import synthetic
-from unstuck.trace.facts import ParameterLook
+from unstuck.trace.facts import Parameter, ParameterLook
 
 
 def sick(**body):
@@ -15,6 +15,13 @@ def sick(**body):
     trace = rule.sick()
     for name, value in body.items():
         setattr(trace.facts.parameters[0], name, value)
+    return trace
+
+
+def biased(bias="body.bias", **body):
+    """With a bias beside the hidden layer's weight."""
+    trace = sick(**body)
+    trace.facts.parameters.append(Parameter(bias, [64], reached=True, held=True, gradient="nonzero", changed=True, order=0))
     return trace
 
 
@@ -66,8 +73,8 @@ def test_what_is_no_symmetry(change):
     ("learning", None), ("slow", None), ("too-early", None), ("at-chance", "likely"), ("at-prior", "likely"),
 ])  # fmt: skip
 def test_rows_that_biases_told_apart(state, grade):
-    """LoRA's B, a gate, a branch that starts at zero: nothing to say where the training learns or has only begun."""
-    trace = sick(equal_rows=0.0)
+    """A gate, a branch that starts at zero: nothing to say where the training learns or has only begun."""
+    trace = biased(equal_rows=0.0)
     trace.known["symptom"] = Symptom(state)
     finding = rule.check(trace)
     assert (finding.grade if finding is not None else None) == grade
@@ -76,8 +83,22 @@ def test_rows_that_biases_told_apart(state, grade):
         assert "started with equal weights" in finding.summary and [s.line for s in finding.locations] == [10]
 
 
+@pytest.mark.parametrize("weight, bias, fires", [
+    ("body.weight", "body.bias", True), ("body.weight", "head.bias", False), ("body.weight", "norm.weight", False),
+    ("body.0.weight", "body.bias", False), ("lora_B.weight", "body.bias", False), ("body.lora_B", "body.bias", False),
+    ("rnn.weight_hh_l0", "rnn.bias_hh_l0", True), ("W1", "b1", True), ("W2", "b1", False), ("body.kernel", "body.b", True),
+])  # fmt: skip
+def test_biases_must_be_there_to_tell_rows_apart(weight, bias, fires):
+    """What follows a layer tells its units apart as well: LoRA's B begins at zero on purpose, and has no bias."""
+    trace = biased(bias, name=weight, equal_rows=0.0)
+    if weight in {"body.lora_B", "rnn.weight_hh_l0", "W1", "W2"}:  # beside the matrices of the same module
+        trace.facts.parameters.append(Parameter(weight.rpartition(".")[0] + ".other" if "." in weight else "W3", [64, 64]))
+    trace.known["symptom"] = Symptom("at-chance")
+    assert (rule.check(trace) is not None) == fires
+
+
 def test_a_training_that_falls_short_counts_as_stuck():
-    trace = sick(equal_rows=0.5)
+    trace = biased(equal_rows=0.5)
     trace.known["symptom"] = Symptom("learning", underachieves=True)
     assert rule.check(trace).grade == "likely"
 

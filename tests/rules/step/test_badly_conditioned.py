@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from unstuck.findings import Symptom
 from unstuck.rules.step import badly_conditioned as rule
 from unstuck.trace import synthetic
-from unstuck.trace.facts import Layer
+from unstuck.trace.facts import Layer, Probe
 from unstuck.trace.trace import Pairs
 
 
@@ -95,7 +96,44 @@ def test_which_directions_cannot_move(sick, scale, momentum, fires):
 
 def test_the_number_of_directions_is_counted(sick):
     finding = rule.check(scaled(sick(), 1.0, 1.0, 1e-3, 1e-3, 1e-3))
-    assert finding.summary.startswith("The inputs vary on very different scales: 3 of 6")  # one of them is the bias
+    assert finding.summary.startswith("The inputs vary on very different scales: 3 of 5")  # the bias is no input
+
+
+def test_the_bias_is_no_direction(sick):
+    """Columns that are all large beside the bias's 1 are of one scale: D203's case, not this one."""
+    assert rule.check(scaled(sick(), 300.0, 300.0)) is None
+    assert rule.check(scaled(sick(), 1e-3, 1e-3)) is None
+
+
+@pytest.mark.parametrize("long, of, fires", [(0, 4, True), (1, 4, True), (2, 4, False), (4, 4, False), (1, 1, False)])
+def test_steps_that_are_too_long_are_another_fault(sick, long, of, fires):
+    trace = sick()
+    trace.facts.probes = [Probe(n, 1.6, 1.6, 1.8 if n < long else 1.59, 0.01, {"0.1": 1.5}) for n in range(of)]
+    assert (rule.check(trace) is not None) == fires
+
+
+@pytest.mark.parametrize("first, second, fires", [
+    (0.8, 0.19, True), (0.8, 0.21, False), (0.8, 0.8, False), (0.8, -0.1, True),
+    (0.0, 0.0, True), (0.01, 0.02, True), (0.0, 0.1, False),  # within 2 % of chance it has not moved
+])  # fmt: skip
+def test_the_loss_crawls(sick, first, second, fires):
+    """The decrease over the halves, between the middles of the first, the third and the last fifth."""
+    trace = sick()
+    n = np.linspace(-0.25, 2.25, 400)
+    trace.series.columns["loss"] = 1.6 - first * np.minimum(n, 1) - second * np.maximum(n - 1, 0)
+    trace.known["symptom"] = Symptom("plateau", loss=1.0)
+    assert (rule.check(trace) is not None) == fires
+
+
+def test_a_short_run_that_still_falls(sick):
+    trace = sick()
+    trace.series = synthetic.training(steps=30).series
+    trace.known["symptom"] = Symptom("slow", loss=1.0)
+    trace.facts.optimizers[0].steps = trace.facts.loop.steps = 30
+    assert rule.check(trace) is None
+    for few in (0, 4):
+        trace.series = trace.series.where(np.arange(len(trace.series)) < few)
+        assert rule.check(trace) is None
 
 
 @pytest.mark.parametrize("x", [

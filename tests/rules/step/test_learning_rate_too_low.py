@@ -59,6 +59,25 @@ def test_a_hundred_times_the_step_must_still_follow_the_gradient(win, fires):
     assert (rule.check(trace) is not None) == fires
 
 
+@pytest.mark.parametrize("far, after", [
+    (math.inf, 1.59999), (-math.inf, 1.59999), (math.nan, 1.59999), (None, 1.59999), (1.59902, None), (1.59902, math.nan),
+])  # fmt: skip
+def test_only_a_probe_with_numbers_is_told(far, after):
+    trace = rule.sick()
+    trace.facts.probes[0].scan["100"], trace.facts.probes[0].after = far, after
+    text = rule.check(trace).evidence[1].text
+    assert text.startswith("Step 2 ") and "inf" not in text and "nan" not in text
+    for probe in trace.facts.probes:
+        probe.after = None
+    assert len(rule.check(trace).evidence) == 1
+
+
+def test_a_step_that_reached_zero_is_told():
+    trace = rule.sick()
+    trace.facts.probes[0].after = 0.0
+    assert "by 1.6 nats;" in rule.check(trace).evidence[1].text
+
+
 def test_half_of_the_probes_decide():
     trace = rule.sick()
     trace.facts.probes[3].scan["100"] = 1.6

@@ -83,6 +83,14 @@ def test_decay_through_the_gradient_against_the_gradient(gradient, fires):
     assert not fires or "times the gradient of the loss" in finding.evidence[1].text
 
 
+def test_the_gradient_is_zero():
+    trace = sick(decay=0.1, gradient=0.0, adaptive=True)
+    for p in trace.facts.parameters:
+        p.looks[-1].grad_norm = 0.0
+    why = rule.check(trace).evidence[1]
+    assert why.text == "The gradient of the loss is 0: only the weight decay of 0.1 moves the weights." and why.value is None
+
+
 def test_most_weights_must_have_shrunk():
     trace = rule.sick()
     trace.facts.parameters[0].looks[-1].weight_norm = 4.0

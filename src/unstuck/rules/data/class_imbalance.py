@@ -5,8 +5,8 @@ With 97 % of one class the answer "always that one" scores 97 % and a loss of H(
 the rare samples, whose gradient is a few per cent of each batch.
 
 ## What is seen
-The entropy of the labels is under 0.9 ln K, the loss is no better than the base rates (or on a plateau), at least 98 %
-of the answers are the majority class, rare classes that were asked for at least 20 times were never right; and the
+The entropy of the labels is under 0.9 ln K, at least 98 % of the answers are the majority class, and of the rows of rare
+classes, each asked for at least 20 times, no more than one in twenty was right, whether the loss stands or falls; and the
 inputs do say something about the labels.
 
 ## Why training gets stuck

@@ -60,7 +60,8 @@ def check(trace: Trace) -> Finding | None:
     weights = weights_by_depth(facts)
     recurrent = _recurrent(facts, weights)
     seen = profiles(weights)
-    grown = next((p for p in seen if _grows(p, beyond)), None) if len(weights) >= FEWEST_LAYERS else None
+    # After a step that was too long everything is large: that the growth is the network's own shows at the first look.
+    grown = next((p for p in seen if _grows(p, beyond and p is seen[0])), None) if len(weights) >= FEWEST_LAYERS else None
     place: list[Parameter] = []
     if grown is not None:
         place = weights[: max(1, len(weights) // 4)]

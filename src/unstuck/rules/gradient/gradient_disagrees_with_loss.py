@@ -19,7 +19,8 @@ the formula so that all of it is differentiated.
 
 ## Not to be confused with
 Straight-through estimators and gradient reversal, which disagree on purpose: reported as latent where the training
-learns. Dropout draws new numbers in each pass: the quotient uses the same ones. The loss with its sign flipped (W112).
+learns. A detach in a loss without a known chance level (a target network, a teacher): silent. Dropout draws new numbers
+in each pass: the quotient uses the same ones. The loss with its sign flipped (W112).
 
 ## References
 torch.autograd.gradcheck. A. Griewank, A. Walther, Evaluating derivatives, 2008. Y. Bengio, N. Léonard, A. Courville,
@@ -30,7 +31,9 @@ from __future__ import annotations
 
 import math
 
+from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
+from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Break, GradientCheck
@@ -52,7 +55,10 @@ def check(trace: Trace) -> Finding | None:
     wrong = [c for c in facts.gradient_checks if _disagrees(c)]
     if not wrong:
         return None
-    breaks = [b for b in facts.breaks if b.on_path]
+    # A cut is meant in much that is no classification (a target network, an advantage, a stopped teacher): it counts only
+    # where the loss that is judged has a level to fall from.
+    known = symptom.of(trace).judged and levels.chance(trace) is not None
+    breaks = [b for b in facts.breaks if b.on_path] if known else []
     # The derivatives of torch's own operations are right: without a function of the user's own, and without a place where
     # the path was cut, a difference is a matter of numbers (exploded weights, a kink).
     if not facts.custom and not breaks:
@@ -79,8 +85,7 @@ def check(trace: Trace) -> Finding | None:
     return Finding(
         CODE, "gradient-disagrees-with-loss", "certain", "What backward returns is not the derivative of the loss.",
         bearing="hinders", evidence=evidence,
-        locations=sites(*(b.site for b in facts.custom), *(b.site for b in breaks),
-                        facts.loop.backward_site if not facts.custom and not breaks else None)[:4],
+        locations=sites(*(b.site for b in facts.custom), *(b.site for b in breaks))[:4],
         fix=Fix(
             "Correct the backward of the function named; torch.autograd.gradcheck in float64 tells when it is right."
             if facts.custom

@@ -47,7 +47,7 @@ def check(trace: Trace) -> Finding | None:
         "certain" if worst.samples_mixed else "likely",
         f"{worst.function or 'view'} turns {before} into {after}: it renames the axes without moving the numbers"
         + (", so rows mix several samples." if worst.samples_mixed else "."),
-        bearing="hinders",
+        bearing="blocks" if worst.samples_mixed else "hinders",  # rows that are other samples have other labels
         evidence=[
             Evidence(
                 f"{' x '.join(map(str, r.before))} became {' x '.join(map(str, r.after))} by {r.function or 'view'}: "

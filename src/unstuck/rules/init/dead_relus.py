@@ -48,7 +48,7 @@ def check(trace: Trace) -> Finding | None:
         if layer.op != "relu" or not layer.units or layer.units < 2:
             continue
         # One row says nothing: a unit that is 0 on it may answer to the next.
-        seen = [look for look in layer.looks if look.dead is not None and look.rows > 1]
+        seen = [look for look in layer.looks if levels.known(look.dead) is not None and look.rows > 1]
         late = seen[len(seen) // 2 :]
         shares = levels.looks(late, "dead")
         if len(shares) < 2 or min(shares) < MOST:
@@ -76,7 +76,7 @@ def check(trace: Trace) -> Finding | None:
         evidence=[
             Evidence(
                 "Share of units that are 0 in every row of the batch, by step: "
-                + ", ".join(f"{k.step}: {k.dead:.0%}" for k in _few([k for k in one.looks if k.dead is not None]))
+                + ", ".join(f"{k.step}: {k.dead:.0%}" for k in _few([k for k in one.looks if levels.known(k.dead) is not None]))
                 + f" ({one.units} units).",
                 value=low, unit="share", source="values",
             )

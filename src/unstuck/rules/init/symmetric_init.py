@@ -51,9 +51,12 @@ def check(trace: Trace) -> Finding | None:
     # Logits that are all equal are the head's own affair only if something before it is equal, too: a head of zeros behind
     # a dead or constant body stays as it is without being the fault.
     equal = [p for p in equal if p.order != last]
-    parted = [] if equal else [p for p in weights if p.order != last and p.equal_rows_first == 1.0 and _units(p) > 1 and p.looks]
     # Random biases may part what equal weights made equal: then it is a handicap, not an identity, and counts only where
-    # the training is shown to fall short.
+    # the training is shown to fall short. Without a bias of its own what follows the layer told its units apart: LoRA's B.
+    parted = [] if equal else [
+        p for p in weights
+        if p.order != last and p.equal_rows_first == 1.0 and _units(p) > 1 and p.looks and _biased(p, trace.facts.parameters)
+    ]  # fmt: skip
     state = symptom.of(trace)
     if not equal and (not parted or state.learns or not (state.stuck or state.underachieves)):
         return None
@@ -90,6 +93,15 @@ def check(trace: Trace) -> Finding | None:
         locations=sites(first.made),
         fix=Fix(_FIX),
     )  # fmt: skip
+
+
+def _biased(p: Parameter, parameters: list[Parameter]) -> bool:
+    """Has the layer a bias? Where it holds several matrices, one whose name goes with this one: weight_hh, bias_hh."""
+    prefix, _, leaf = p.name.rpartition(".")
+    near = [(q, q.name.rpartition(".")[2]) for q in parameters if q.name.rpartition(".")[0] == prefix]
+    biases = [name for q, name in near if len(q.shape) == 1 and (name[:1] == "b" or "bias" in name)]
+    alone = sum(len(q.shape) > 1 for q, _ in near) == 1
+    return bool(biases) if alone else bool({leaf.replace("weight", "bias"), "b" + leaf[1:]} & set(biases))
 
 
 def _units(p: Parameter) -> int:

@@ -8,7 +8,8 @@ kappa times smaller needs kappa times as many steps.
 The inputs, as they enter the first layer, vary on very different scales: the largest eigenvalue of their second moments is
 so much larger than others that, at the largest stable rate, those directions need more steps than the run has. And these
 directions matter: a logistic regression on standardised columns of the same samples is better than the network by more
-than a tenth of chance. The optimizer is not an adaptive one, and the steps that were probed are sound.
+than a tenth of chance. The optimizer is not an adaptive one, fewer than half of the probed steps were too long, and the
+loss crawls: its second half fell by less than a quarter of its first half.
 
 ## Why training gets stuck
 The loss falls along the steep directions in the first steps and then crawls.
@@ -17,7 +18,8 @@ The loss falls along the steep directions in the first steps and then crawls.
 Standardise the columns, or use an optimizer that scales each weight's step by itself (Adam).
 
 ## Not to be confused with
-Inputs so large that the loss starts far above chance (D203). A learning rate too low for every direction (S502).
+Inputs so large that the loss starts far above chance (D203). A learning rate too low for every direction (S502), or too
+high (S501). A run that is merely short: its loss still falls.
 
 ## References
 Y. LeCun et al., Efficient BackProp, 1998, sections 4.3 and 5.2. S. Boyd, L. Vandenberghe, Convex Optimization, 9.3.
@@ -39,6 +41,7 @@ CODE = "S505"
 NEEDS = ("pairs", "layers", "optimizers")
 COSTLY = True
 EXPLAINS = ("I605", "D207", "S502")
+CRAWL = 0.25  # of the first half's decrease: a loss that falls in proportion to its height loses more where steps are left
 GAP = 0.1  # of chance, as everywhere: five times the band in which a loss counts as not moved
 
 
@@ -49,6 +52,9 @@ def check(trace: Trace) -> Finding | None:
     level, steps = levels.chance(trace), levels.steps(trace)
     stepping = [o for o in trace.facts.optimizers if o.steps]
     if level is None or state.loss is None or not steps or any(o.adaptive for o in stepping):
+        return None
+    probes = trace.facts.probes
+    if (probes and 2 * sum(levels.too_long(p) for p in probes) >= len(probes)) or not _crawls(trace, level):
         return None
     first = next((x for x in trace.facts.layers if x.data and x.op in {"linear", "matmul"}), None)
     pairs = trace.pairs
@@ -86,14 +92,25 @@ def check(trace: Trace) -> Finding | None:
     )  # fmt: skip
 
 
+def _crawls(trace: Trace, level: float) -> bool:
+    """Has the loss all but stopped? Medians of fifths: the first, the middle and the last one tell of the two halves."""
+    loss = trace.series.measured("loss")
+    loss = loss[np.isfinite(loss)]
+    if len(loss) < 5:
+        return False
+    start, middle, end = (float(np.median(part)) for part in np.array_split(loss, 5)[::2])
+    # Within the band a loss counts as not moved, whatever the first half did.
+    return middle - end < max(CRAWL * (start - middle), levels.BAND * level)
+
+
 def _eigenvalues(x: np.ndarray) -> np.ndarray:
-    """Of the second moments of the columns, ascending; rounding noise and columns that never vary left out."""
+    """Of the second moments of the columns, ascending; the bias, rounding noise and columns that never vary left out."""
     z = np.asarray(x, dtype=np.float64)
     z = z[np.isfinite(z).all(1)]
     z = z[:, z.std(0) > 0] if len(z) else z
     if not z.size:
         return np.zeros(1)
-    values = np.linalg.eigvalsh(np.concatenate((z, np.ones((len(z), 1))), axis=1).T @ np.c_[z, np.ones(len(z))] / len(z))
+    values = np.linalg.eigvalsh(z.T @ z / len(z))
     return values[values > values[-1] * 1e-13]
 
 

@@ -67,7 +67,7 @@ def check(trace: Trace) -> Finding | None:
     # Most probes must show it; where even the longer step is below the resolution of the loss, nothing speaks against it.
     if not reach or np.median(reach) < STRAIGHT:
         return None
-    shown = next((p for p in trace.facts.probes if "100" in p.scan and p.scan["100"] is not None), None)
+    shown = next((p for p in trace.facts.probes if _known(p.after) and _known(p.scan.get("100"))), None)
     steps = levels.steps(trace)
     evidence = [
         Evidence(
@@ -75,12 +75,13 @@ def check(trace: Trace) -> Finding | None:
             value=total, unit="nats", source="statistics",
         )
     ]  # fmt: skip
-    if shown is not None and shown.scan["100"] is not None:
+    if shown is not None:
+        after, far = shown.after or 0.0, shown.scan["100"] or 0.0
         evidence.append(
             Evidence(
-                f"Step {shown.step} lowered the loss of its own batch by {max(shown.before - (shown.after or math.nan), 0):.2g} "
-                f"nats; a hundred times the same update lowers it by {shown.before - shown.scan['100']:.2g} nats.",
-                value=shown.before - shown.scan["100"], unit="nats", source="probe",
+                f"Step {shown.step} lowered the loss of its own batch by {max(shown.before - after, 0):.2g} "
+                f"nats; a hundred times the same update lowers it by {shown.before - far:.2g} nats.",
+                value=shown.before - far, unit="nats", source="probe",
             )
         )  # fmt: skip
     return Finding(
@@ -99,6 +100,10 @@ def check(trace: Trace) -> Finding | None:
         ),
         separating="Train with the learning rate times 10 and times 100, everything else as it is.",
     )
+
+
+def _known(value: float | None) -> bool:
+    return levels.known(value) is not None
 
 
 def _reach(probe: Probe) -> float | None:

@@ -58,7 +58,7 @@ def check(trace: Trace) -> Finding | None:
             return None
     else:
         # A penalty written into the loss: the gradient that shrinks the weights is the penalty's own, and what the loss
-        # term could still learn is nothing. Decided only where the training is shown to be stuck.
+        # term could still learn is nothing. A training that learns was left out above.
         if not _along_the_weights(shrunk):
             return None
         why = Evidence(
@@ -100,7 +100,12 @@ def _explained(trace: Trace, optimizer: Optimizer, shrunk: list[Parameter]) -> E
     ratios = [
         optimizer.weight_decay * look.weight_norm / look.grad_norm for p in shrunk for look in p.looks[:3] if look.grad_norm > 0
     ]
-    ratio = float(np.median(ratios)) if ratios else math.inf
+    if not ratios:
+        return Evidence(
+            f"The gradient of the loss is 0: only the weight decay of {optimizer.weight_decay:g} moves the weights.",
+            source="statistics",
+        )  # fmt: skip
+    ratio = float(np.median(ratios))
     if ratio < 1:
         return None
     return Evidence(
