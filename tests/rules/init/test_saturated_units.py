@@ -35,11 +35,11 @@ def test_healthy():
     assert rule.in_order(rule.sick()) == ""
 
 
-@pytest.mark.parametrize("state", ["learning", "not-judged", "too-early"])
-def test_a_training_that_is_not_stuck(state):
+@pytest.mark.parametrize("state, fires", [("learning", False), ("not-judged", False), ("too-early", True), ("at-prior", True)])
+def test_symptoms(state, fires):
     trace = rule.sick()
     trace.known["symptom"] = Symptom(state, judged=state != "not-judged")
-    assert rule.check(trace) is None
+    assert (rule.check(trace) is not None) == fires
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,10 @@ def _purer(trace: Trace, pairs: Pairs) -> Evidence | None:
         # Half of the way from what shuffling gives down to one class per batch.
         if test.p_value > LEVEL or test.distinct > (1 + test.expected_distinct) / 2:
             return None
+        # Rows in the order of their classes change the label less than once a batch. A time series, whose labels hold for a
+        # few rows and then change, does so more often: its order may be meant.
+        if test.runs > test.batches:
+            return None
     elif test.runs > (len(np.unique(pairs.y)) + test.expected_runs) / 2:
         return None  # batches of a single sample, or nearly: the order of the batches is all there is
     return Evidence(
