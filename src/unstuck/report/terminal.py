@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from unstuck.findings import Diagnosis, Finding, Symptom, Training
-from unstuck.trace.facts import Site
+from unstuck.trace.facts import Run, Site
 
 WIDTH = 80
 _HEADLINES = {
@@ -42,12 +42,22 @@ def render(diagnosis: Diagnosis, colour: bool = False) -> str:
         lines += _training(training, paint, short=number > 1 and not _has_cause(training), failed=failed)
     if len(diagnosis.trainings) > 5:
         lines += ["", f"  ... and {len(diagnosis.trainings) - 5} more, see the JSON report (-o report.json)"]
+    if run.probe_seconds or run.thorough_seconds:
+        lines += ["", *_wrap(_cost(run), 2)]
     for note in run.notes:
         lines += _wrap(f"Note: {note}.", 2)
     if run.own_errors:
         lines += ["", *_wrap(f"A part of unstuck failed, the training went on: {run.own_errors[0]}", 2)]
     lines += ["", *_footer(diagnosis)]
     return "\n".join(lines) + "\n"
+
+
+def _cost(run: Run) -> str:
+    """What evaluating batches again cost, in the training's own steps where it was thorough."""
+    text = f"Probes: batches were evaluated again for {run.probe_seconds:.2f} s in all"
+    if run.thorough_seconds:
+        text += f", and for {run.thorough_seconds:.2f} s at the end, as long as {run.thorough_steps:.0f} of the training's steps"
+    return text + "."
 
 
 def _has_cause(training: Training) -> bool:

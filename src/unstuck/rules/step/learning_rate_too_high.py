@@ -61,7 +61,12 @@ def check(trace: Trace) -> Finding | None:
     # of the steps that did anything is where they undo each other (an oscillation overshoots at every second step).
     often = len(over) >= 2 and 2 * len(over) >= len(moved)
     level = levels.chance(trace)
-    thrown = [p for p in over if p.step <= EARLY and level is not None and _rise(p) > level] if _never_back(trace, level) else []
+    # Thrown away in the first steps: the loss rose by more than chance, or (where the loss is bounded) it rose at all beyond
+    # the band and hardly anything has moved since: dead or saturated units.
+    since = [p for p in probes if p.step > EARLY]
+    still = bool(since) and level is not None and sum(abs(_rise(p)) < 0.1 * levels.BAND * level for p in since) >= 0.8 * len(since)
+    height = (levels.BAND if still else 1.0) * (level or math.inf)
+    thrown = [p for p in over if p.step <= EARLY and _rise(p) > height] if _never_back(trace, level) else []
     if not often and not thrown:
         return None
     worst = max(thrown or [p for p in over if levels.overshot(p)] or over, key=_rise)
