@@ -9,7 +9,7 @@ from unstuck.rules import rules
 from unstuck.rules.learnable import learnable
 from unstuck.rules.paths import RESHAPING
 from unstuck.symptom import symptom_of
-from unstuck.trace.facts import Facts
+from unstuck.trace.facts import Facts, OpNode
 from unstuck.trace.trace import RunRecord, Series, Trace
 
 # What is fixed first where several causes stand side by side: nothing can be learned > the wrong problem is posed.
@@ -71,31 +71,53 @@ def _compare(trace: Trace, symptom: Symptom) -> None:
     """
     term = trace.facts.term
     if (
-        not symptom.learns or symptom.loss is None or trace.pairs is None or term is None or symptom.chance is None
-        or term.kind not in {"cross-entropy", "bce", "bce-logits", "soft-cross-entropy", "nll"}
-        or term.labels.kind not in {"index", "binary", "one-hot"}
-        or term.label_smoothing or term.weight or term.pos_weight or term.sample_weighted
+        not symptom.learns or symptom.loss is None or trace.pairs is None or term is None
+        or term.labels.kind not in {"index", "binary", "one-hot"} or term.sample_weighted
         or len({t.kind for t in trace.facts.terms if t.kind != "unknown"}) > 1
         # A margin, a mask or a mixture between the last layer and the loss makes another loss of it.
-        or {n.op for n in term.path} - COMPARABLE
+        or not _plain(term.path)
     ):  # fmt: skip
         return
-    reached = [p.evaluation for p in trace.facts.probes[-3:] if p.evaluation is not None]
-    loss = min([symptom.loss, *([sum(reached) / len(reached)] if reached else [])])
-    entropy = min(symptom.chance, symptom.base_rate or symptom.chance)
-    if loss <= ROOM * entropy:
+    last = [p for p in trace.facts.probes[-3:] if p.evaluation is not None]
+    if (
+        symptom.chance is not None and term.kind in {"cross-entropy", "bce", "bce-logits", "soft-cross-entropy"}
+        and not (term.label_smoothing or term.weight or term.pos_weight)
+    ):  # fmt: skip
+        loss = min([symptom.loss, *([sum(p.evaluation or 0.0 for p in last) / len(last)] if last else [])])
+        if loss <= ROOM * min(symptom.chance, symptom.base_rate or symptom.chance):
+            return
+        learn = learnable(trace)
+        best = learn.best if learn is not None and learn.found else None
+        if best is not None:
+            symptom.reachable = best.loss
+        if best is not None and loss - best.loss > ROOM * learn.base + 2 * best.gain_error:
+            symptom.underachieves = True
+            symptom.reason = (
+                f"it falls, but {best.name} reaches {best.loss:.3g} nats on {best.rows:,} of the training's own samples "
+                "(cross-validated)"
+            )
+        return
+    # Another loss on class labels (squares, NLL of what is no log-probability): its level cannot be compared, answers can.
+    known = [p.evaluation_accuracy for p in last if p.evaluation_accuracy is not None]
+    accuracy = max([symptom.accuracy or 0.0, *known])
+    if symptom.accuracy is None or accuracy > 1 - ROOM / 2:
         return
     learn = learnable(trace)
-    best = learn.best if learn is not None and learn.found else None
-    if best is None:
-        return
-    symptom.reachable = best.loss
-    if loss - best.loss > ROOM * learn.base + 2 * best.gain_error:
+    best = max(learn.probes, key=lambda p: p.accuracy, default=None) if learn is not None and learn.found else None
+    if best is not None and best.accuracy - accuracy > ROOM / 2 + 3 * (0.25 / best.rows) ** 0.5:
         symptom.underachieves = True
         symptom.reason = (
-            f"it falls, but {best.name} reaches {best.loss:.3g} nats on {best.rows:,} of the training's own samples "
-            "(cross-validated)"
+            f"it falls, but {best.name} answers {best.accuracy:.0%} of {best.rows:,} of the training's own samples right "
+            f"(cross-validated), the network {accuracy:.0%}"
         )
+
+
+def _plain(path: list[OpNode]) -> bool:
+    """Only operations between the last layer and the loss after which it is still a loss of that layer's numbers."""
+    return all(
+        n.op in COMPARABLE or (n.op == "add" and i + 1 < len(path) and path[i + 1].op in {"linear", "matmul"})
+        for i, n in enumerate(path)
+    )
 
 
 def certain_now(facts: Facts) -> list[Finding]:

@@ -34,7 +34,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "E802"
 NEEDS = ("modes",)
-EXPLAINS = ("G303", "G304", "S502", "S505", "I603", "I604", "D207")
+EXPLAINS = ("G303", "G304", "S501", "S502", "S505", "I603", "I604", "D207", "N701")
 
 STEPS = 20
 HALF = 0.5
