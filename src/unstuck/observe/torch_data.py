@@ -66,7 +66,8 @@ class Data:
             record = known[i]
             record.calls += 1
             base = t._base
-            if record.part_of is not None and base is not None and int(base.shape[0]) < record.part_of:
+            same = base is not None and base.dim() == t.dim() and base.shape[1:] == t.shape[1:]
+            if record.part_of is not None and same and int(base.shape[0]) < record.part_of:
                 record.part_of = None
 
     def labelled(self, y: np.ndarray | None, ignore: int | None) -> None:

@@ -43,6 +43,7 @@ EXPLAINS = ("N701", "U408")
 # Constants inside a logarithm are 1e-6 to 1e-12 in practice, far below any probability that a guess gives (1e-6: one class
 # in a million).
 GUARD = 1e-6
+DIGITS = 16.0  # ln of 1e7: within the seven digits of float32 of the largest number, while logits still grow
 
 # exp overflows above ln of the largest number of the format: float32 and bfloat16 have 8 bits of exponent.
 _LARGEST = {"float64": 1.7976931348623157e308, "float32": 3.4028235e38, "bfloat16": 3.3895314e38, "float16": 65504.0}
@@ -109,6 +110,15 @@ def _overflows(trace: Trace, one: Formula, dtype: str) -> list[Evidence]:
         found.append(
             Evidence(
                 f"A number of {largest:.4g} was exponentiated; in {dtype} exp is infinite above {limit(dtype):.1f}.",
+                value=largest, unit="nats", source="values",
+            )
+        )  # fmt: skip
+    first = trace.facts.nonfinite
+    if largest is not None and limit(dtype) - DIGITS < largest <= limit(dtype) and first is not None and first.what == "loss":
+        found.append(
+            Evidence(
+                f"The loss broke while inputs, weights and output were finite, and numbers up to {largest:.4g} had been "
+                f"exponentiated at the last look; in {dtype} exp is infinite above {limit(dtype):.1f}.",
                 value=largest, unit="nats", source="values",
             )
         )  # fmt: skip

@@ -41,7 +41,7 @@ CODE = "S505"
 NEEDS = ("pairs", "layers", "optimizers")
 COSTLY = True
 EXPLAINS = ("I605", "D207", "S502")
-CRAWL = 0.25  # of the first half's decrease: a loss that falls in proportion to its height loses more where steps are left
+CRAWL = 0.5  # of the first half's decrease: a loss that falls in proportion to its height loses more where steps are left
 GAP = 0.1  # of chance, as everywhere: five times the band in which a loss counts as not moved
 
 
@@ -51,7 +51,8 @@ def check(trace: Trace) -> Finding | None:
         return None
     level, steps = levels.chance(trace), levels.steps(trace)
     stepping = [o for o in trace.facts.optimizers if o.steps]
-    if level is None or state.loss is None or not steps or any(o.adaptive for o in stepping):
+    # Rates per weight (Adam) and curvature estimates (L-BFGS) are the remedy.
+    if level is None or state.loss is None or not steps or any(o.adaptive or "LBFGS" in o.kind for o in stepping):
         return None
     probes = trace.facts.probes
     if (probes and 2 * sum(levels.too_long(p) for p in probes) >= len(probes)) or not _crawls(trace, level):
@@ -65,7 +66,7 @@ def check(trace: Trace) -> Finding | None:
     # below l_max / 2n it keeps more than 1/e of it. Momentum m makes n count 1 / (1 - m) times.
     reach = steps / max(1e-3, 1 - max((o.momentum for o in stepping), default=0.0))
     still = values < values[-1] / (2 * reach)
-    if not values[-1] > 0 or not still.any():
+    if not values[-1] > 0 or not still.any() or not _matter(pairs, values[-1] / (2 * reach)):
         return None
     learn = learnable(trace)
     best = next((p for p in learn.probes if "logistic" in p.name), None) if learn is not None and learn.found else None
@@ -90,6 +91,24 @@ def check(trace: Trace) -> Finding | None:
         fix=Fix("Standardise each column ((x - mean) / std), or use Adam, which scales each weight's step by itself."),
         separating="Train with standardised columns, and with Adam, everything else as it is.",
     )  # fmt: skip
+
+
+def _matter(pairs: Pairs, limit: float) -> bool:
+    """Do the labels need the directions that stand still? Least squares of the class indicators on the directions that move
+    must explain less than half of what all of them explain."""
+    z = np.asarray(pairs.x, dtype=np.float64)
+    keep = np.isfinite(z).all(1)
+    z, y = z[keep][:2048], np.asarray(pairs.y)[keep][:2048]
+    if len(z) < 20:
+        return False
+    target = (y[:, None] == np.unique(y)[None]).astype(np.float64)
+    target -= target.mean(0)
+    centred = z - z.mean(0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(z))
+    use = values > max(values[-1], 1e-300) * 1e-13
+    scores = centred @ vectors[:, use] / np.sqrt(values[use])  # orthogonal columns of mean square 1
+    explained = np.square(scores.T @ target / len(z)).sum(1)
+    return bool(explained[values[use] >= limit].sum() < 0.5 * explained.sum())
 
 
 def _crawls(trace: Trace, level: float) -> bool:

@@ -38,7 +38,7 @@ from unstuck.trace.trace import Series, Trace
 
 CODE = "U409"
 NEEDS = ("loss",)
-EXPLAINS = ("U401",)
+EXPLAINS = ("U401", "S502", "S505", "D202", "I605", "D207")
 
 FEW = 5  # recorded losses that stand for the beginning or the end of a stretch
 LONG = 2000  # steps in a stretch: a training of its own, and no epoch between two rebuilds
