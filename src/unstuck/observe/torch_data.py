@@ -39,6 +39,7 @@ class Data:
         self.bytes = 0
         self.paired = True
         self.written = -1
+        self.published = 0  # captured rows at the last time they were looked at as a whole
         self.now: list[Any] = []  # the tensors of the latest call, until its labels are known
         self.first: tuple[bytes, ...] | None = None
         self.ranges: list[tuple[float, float]] = []
@@ -135,6 +136,14 @@ class Data:
             record.same_calls += key == self.first
 
     # ------------------------------------------------------------------ what is written
+
+    def due(self, final: bool) -> bool:
+        """Are there enough new rows to look at all of them again? Four times as many, or what is left at the end: then the
+        cost of all looks together is a third more than that of the last."""
+        if self.rows == self.published or (not final and self.rows < 4 * self.published):
+            return False
+        self.published = self.rows
+        return True
 
     def publish(self) -> None:
         """Statistics of the captured rows into the facts."""

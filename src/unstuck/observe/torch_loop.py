@@ -2311,15 +2311,18 @@ class Observer:
         state.levels = []
         state.pending = 0
 
-    def snapshot(self, state: State) -> None:
+    def snapshot(self, state: State, final: bool = False) -> None:
         for labels in state.labels:
             labels.publish()
         self._judgeable(state)
         state.facts.loaders = self.loaders
-        state.data.publish()
+        due = state.data.due(final)
+        if due:
+            state.data.publish()
         if self.writer is not None:
             try:
-                state.data.write(self.writer.directory)
+                if due:
+                    state.data.write(self.writer.directory)
                 self.writer.facts(state.facts)
                 self.writer.run(self.run)
             except OSError as error:
@@ -2545,7 +2548,7 @@ class Observer:
                 if max(loop.steps, state.rows) > 1 and state.first_step:
                     own = self.run.own_seconds - state.own_at_first_step
                     loop.step_seconds = max(1e-9, state.last_step - state.first_step - own) / (max(loop.steps, state.rows) - 1)
-                self.snapshot(state)
+                self.snapshot(state, final=True)
                 self._thorough(state)
                 if state.facts.gradient_checks or "gradient_checks" in state.facts.absent:
                     self.snapshot(state)
