@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from unstuck.findings import GRADES, Diagnosis, Excluded, Finding, NotChecked, Role, Symptom, Training
-from unstuck.rules import rules
+from unstuck.rules import levels, rules
 from unstuck.rules.learnable import learnable
 from unstuck.rules.paths import RESHAPING
 from unstuck.symptom import symptom_of
@@ -60,7 +60,7 @@ def examine(trace: Trace) -> Training:
             found.append(finding)
         elif text:
             excluded.append(Excluded(rule.code, text))
-    return Training(symptom, assign_roles(found, symptom), excluded, not_checked, trace.facts.name, _steps(trace))
+    return Training(symptom, assign_roles(found, symptom), excluded, not_checked, trace.facts.name, levels.steps(trace))
 
 
 def _compare(trace: Trace, symptom: Symptom) -> None:
@@ -130,10 +130,6 @@ def certain_now(facts: Facts) -> list[Finding]:
             if finding is not None and finding.grade == "certain" and finding.bearing in {"blocks", "hinders"}:
                 found.append(finding)
     return [f for f in assign_roles(found, Symptom("too-early")) if f.role == "cause"]
-
-
-def _steps(trace: Trace) -> int:
-    return max(trace.facts.loop.steps, int(trace.series.steps[-1]) if len(trace.series) else 0)
 
 
 # ---------------------------------------------------------------------- roles and order

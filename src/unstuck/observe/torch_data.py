@@ -23,7 +23,6 @@ MAX_COLUMNS = 1024
 MAX_IDS = 64  # positions of a sequence of ids
 MAX_BYTES = 16_000_000
 MAX_CALLS = 512  # calls whose rows are captured
-STRIDES_SEED = 0
 
 
 class Data:
@@ -42,7 +41,6 @@ class Data:
         self.published = 0  # captured rows at the last time they were looked at as a whole
         self.now: list[Any] = []  # the tensors of the latest call, until its labels are known
         self.first: tuple[bytes, ...] | None = None
-        self.ranges: list[tuple[float, float]] = []
 
     @property
     def full(self) -> bool:
@@ -63,7 +61,6 @@ class Data:
                 record.part_of = record.part_of or rows_of(t)
                 known.append(record)
                 self.arrays.append([])
-                self.ranges.append((np.inf, -np.inf))
             record = known[i]
             record.calls += 1
             base = t._base

@@ -189,7 +189,6 @@ class Observer:
         self.forward_open = False
         self.forwards = 0
         self.dropped = 0
-        self.eval_forwards = 0
         self.spy = torch_spy.Spy(self.own_error, self.function_raised, self.local)
         self.packs = False  # saved-tensor hooks are in use: reading a saved tensor may run the user's code
         self.inputs: list[list[weakref.ref[Any]]] = []  # tensors given to each model call since the last backward
@@ -543,7 +542,7 @@ class Observer:
             self.guarded(self.clipped, kind, threshold, out if kind == "norm" else before, sites.caller(2), tensors)
             return out
 
-        return functools.wraps(original)(_renamed(clip, original))
+        return clip
 
     def _loader_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def __init__(loader: Any, *args: Any, **kwargs: Any) -> None:
@@ -1345,9 +1344,11 @@ class Observer:
                 if len(state.parameters) >= MAX_PARAMETERS:
                     facts.parameters_total += 1
                     continue
-                name = names.get(key, f"tensor {list(p.shape)}")
-                same = sum(r.name == name or r.name.startswith(f"{name} (") for r in facts.parameters)
-                name += f" ({same + 1})" if same and key not in names else ""
+                name = names.get(key)
+                if name is None:
+                    name = f"tensor {list(p.shape)}"
+                    same = sum(r.name == name or r.name.startswith(f"{name} (") for r in facts.parameters)
+                    name += f" ({same + 1})" if same else ""
                 record = Parameter(name, list(p.shape), trainable=bool(p.requires_grad))
                 state.parameters[key] = (weakref.ref(p), record)
                 facts.parameters.append(record)
@@ -1431,7 +1432,7 @@ class Observer:
         if probing is not None:
             state.probing = probing
             held = [(p, b) for ref, b, _ in remembered if (p := ref()) is not None]
-            self._end_probe(state, (None, [p for p, _ in held], [b for _, b in held], None, None), predicted)
+            self._end_probe(state, [p for p, _ in held], [b for _, b in held], predicted)
             state.probing = None
         # The weights were updated with these gradients; are they still there when the next ones are added?
         loop.stale_checked += 1
@@ -1934,7 +1935,7 @@ class Observer:
         if probe is not None and probe[0] is optimizer:
             predicted, norm, ratio = self._measure(state, record, probe)
             if state.probing is not None:
-                self._end_probe(state, probe, predicted)
+                self._end_probe(state, probe[1], probe[2], predicted)
         state.probing, state.fresh_tape = None, False
         state.last_step = time.monotonic()
         if not state.first_step:
@@ -2048,7 +2049,7 @@ class Observer:
         state.probing = Probe(self._step(state), tape.value)
         self._replayed(state, lambda probe: setattr(probe, "again", tape.loss()))
 
-    def _end_probe(self, state: State, measured: tuple[Any, ...], predicted: float) -> None:
+    def _end_probe(self, state: State, tensors: list[Any], before: list[Any], predicted: float) -> None:
         """After the update: the same batch at the new weights, in the other mode, and along the step."""
         tape, probe = state.tape, state.probing
         if tape is None or probe is None or probe.again is None:
@@ -2058,7 +2059,6 @@ class Observer:
             return
         if math.isfinite(predicted):
             probe.predicted = predicted
-        _, tensors, before, _, _ = measured
 
         def work(probe: Probe) -> None:
             if tape.mode_layers or any(m.kind == "dropout" for m in state.facts.modes):
@@ -2136,9 +2136,7 @@ class Observer:
         known.active += active
         if active:
             known.threshold = min(known.threshold, after)
-            known.total += before
-            known.smallest = before if known.smallest is None else min(known.smallest, before)
-            known.largest = before if known.largest is None else max(known.largest, before)
+            known.met(before)
             state.clip_factor = before / after if after > 0 else 1.0
 
     @staticmethod
@@ -2164,9 +2162,7 @@ class Observer:
             return
         known.calls += 1
         known.active += norm > limit
-        known.smallest = norm if known.smallest is None else min(known.smallest, norm)
-        known.largest = norm if known.largest is None else max(known.largest, norm)
-        known.total += norm
+        known.met(norm)
         if kind == "norm" and norm > limit > 0:
             here = {id(p) for p in tensors}
             trained = [(key, p) for key, (ref, _) in state.parameters.items() if (p := ref()) is not None]
@@ -2565,11 +2561,6 @@ class Observer:
                     site=state.facts.loop.step_site,
                 )  # fmt: skip
                 return
-
-
-def _renamed(replacement: Any, original: Any) -> Any:
-    replacement.__name__ = original.__name__
-    return replacement
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:

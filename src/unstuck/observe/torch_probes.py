@@ -96,7 +96,7 @@ class Tape:
             self.give_up("more calls than a tape holds before the first backward")
             return None
         try:
-            call = Call(None, skeleton(unwrapped(module)), args, kwargs, random_states(module))
+            call = Call(None, skeleton(unwrapped(module)), args, kwargs, _all_states())
             watched = [*tensors((args, kwargs)), *unwrapped(module).parameters()]
             call.versions = [(t, t._version) for t in watched if not t.is_inference()]
             return call
@@ -222,7 +222,7 @@ def _accuracy(args: Any, kwargs: Any) -> float | None:
 @contextlib.contextmanager
 def unnoticed(tape: Tape) -> Iterator[None]:
     """Random states, buffers of the real modules, standard output: all as before afterwards."""
-    states = random_states(None, everything=True)
+    states = _all_states()
     home = [(b, b.detach().clone(), b._version) for m in tape.home for b in m.buffers() if b is not None]
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
@@ -272,8 +272,8 @@ def _torch_states() -> States:
     return States(everything=False, generators=[])
 
 
-def random_states(module: Any, *, everything: bool = True) -> States:
-    return States(everything=everything, generators=_generators())
+def _all_states() -> States:
+    return States(everything=True, generators=_generators())
 
 
 def _generators() -> list[Any]:
@@ -578,7 +578,8 @@ def tensors(tree: Any, depth: int = 6) -> Iterator[Any]:
 
 
 def _map(tree: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(tree, torch.Tensor):
+    """The tree with each tensor, and each stand-in for one, replaced by what `change` makes of it."""
+    if isinstance(tree, (torch.Tensor, _Id)):
         return change(tree)
     if isinstance(tree, tuple):
         items = [_map(i, change) for i in tree]
@@ -615,25 +616,16 @@ def _freeze(tree: Any, made: set[int]) -> Any:
 
 
 def _substituted(tree: Any, values: dict[int, Any], weights: dict[int, Any], double: bool) -> Any:
-    def walk(item: Any) -> Any:
+    def change(item: Any) -> Any:
         if isinstance(item, _Id):
             if item.number not in values:
                 raise NotReplayable("a value that was made outside of the tape")
             return values[item.number]
-        if isinstance(item, torch.Tensor):
-            if id(item) in weights:
-                return weights[id(item)]
-            return item.double() if double and item.is_floating_point() else item
-        if isinstance(item, tuple):
-            items = [walk(i) for i in item]
-            return type(item)(*items) if hasattr(item, "_fields") else tuple(items) if type(item) is tuple else item
-        if type(item) is list:
-            return [walk(i) for i in item]
-        if type(item) is dict:
-            return {k: walk(v) for k, v in item.items()}
-        return item
+        if id(item) in weights:
+            return weights[id(item)]
+        return item.double() if double and item.is_floating_point() else item
 
-    return walk(tree)
+    return _map(tree, change)
 
 
 def _assign(ids: list[int], out: Any, values: dict[int, Any]) -> None:

@@ -21,6 +21,11 @@ def learnable(trace: Trace) -> Any:
     return trace.known["learnable"]
 
 
+def linear_probe(learn: Any) -> Any:
+    """The logistic regression among the classifiers of `learnable`; None where it was not run or nothing was found."""
+    return next((p for p in learn.probes if "logistic" in p.name), None) if learn is not None and learn.found else None
+
+
 def shifted(trace: Trace) -> Any:
     """`stats.dependence.offsets` on the captured pairs, in the order seen and inside batches; None where there are none."""
     pairs = trace.pairs

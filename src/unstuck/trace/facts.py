@@ -124,7 +124,6 @@ class LayerLook(msgspec.Struct):
     derivative: float | None = None  # sigmoid, tanh: mean derivative over its largest possible value
     saturated: float | None = None  # sigmoid, tanh: share of values whose derivative is below 1/20 of the largest
     one_sided: float | None = None  # sigmoid, tanh: share of units that are saturated at the same end in every row
-    signal: float | None = None  # root mean square of the loss's gradient with respect to this tensor, where measured
 
 
 class Layer(msgspec.Struct):
@@ -202,7 +201,6 @@ class Probe(msgspec.Struct):
     training: float | None = None  # after the update with every module in training mode (where that is not how it ran)
     accuracy: float | None = None  # of the labels, as the training ran
     evaluation_accuracy: float | None = None
-    cosine: float | None = None  # between this gradient and the one of the step before
 
 
 class GradientCheck(msgspec.Struct):
@@ -283,6 +281,12 @@ class Clipping(msgspec.Struct):
     largest: float | None = None
     total: float = 0.0  # sum over the calls, for the mean
     site: Site | None = None
+
+    def met(self, norm: float) -> None:
+        """One more norm (or largest entry) that it met."""
+        self.total += norm
+        self.smallest = norm if self.smallest is None else min(self.smallest, norm)
+        self.largest = norm if self.largest is None else max(self.largest, norm)
 
 
 class Reshaped(msgspec.Struct):

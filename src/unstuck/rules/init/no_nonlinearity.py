@@ -28,7 +28,7 @@ from __future__ import annotations
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules import levels
-from unstuck.rules.learnable import learnable
+from unstuck.rules.learnable import learnable, linear_probe
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.trace import Trace
@@ -67,7 +67,7 @@ def check(trace: Trace) -> Finding | None:
         best = min(bent, key=lambda p: p.loss, default=None)
         if best is not None and state.loss - best.loss > GAP * level + 2 * best.gain_error:
             shown = True
-            linear = next((p for p in learn.probes if "logistic" in p.name), None)
+            linear = linear_probe(learn)
             evidence.append(
                 Evidence(
                     f"On {best.rows} of the training's own samples a {best.name} reaches {best.loss:.3g} nats"

@@ -33,7 +33,7 @@ import numpy as np
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules import levels
-from unstuck.rules.learnable import learnable
+from unstuck.rules.learnable import learnable, linear_probe
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Layer, Parameter
@@ -68,7 +68,7 @@ def check(trace: Trace) -> Finding | None:
     if width >= min(classes - 1, enters) or any(levels.overshot(p) for p in trace.facts.probes[-3:]):
         return None
     learn = learnable(trace)
-    best = next((p for p in learn.probes if "logistic" in p.name), None) if learn is not None and learn.found else None
+    best = linear_probe(learn)
     if best is None or not state.loss - best.loss > GAP * level + 2 * best.gain_error:
         return None
     return Finding(

@@ -32,7 +32,7 @@ import numpy as np
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules import levels
-from unstuck.rules.learnable import learnable
+from unstuck.rules.learnable import learnable, linear_probe
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.trace import Pairs, Trace
@@ -69,7 +69,7 @@ def check(trace: Trace) -> Finding | None:
     if not values[-1] > 0 or not still.any() or not _matter(pairs, values[-1] / (2 * reach)):
         return None
     learn = learnable(trace)
-    best = next((p for p in learn.probes if "logistic" in p.name), None) if learn is not None and learn.found else None
+    best = linear_probe(learn)
     if best is None or not state.loss - best.loss > GAP * level + 2 * best.gain_error:
         return None
     kappa = float(values[-1] / max(values[0], values[-1] * 1e-12))
