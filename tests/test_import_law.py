@@ -21,8 +21,10 @@ LAW = {
     "rules": {"trace", "findings", "theory", "stats", "symptom"},
     "engine": {"trace", "findings", "symptom", "rules"},
     "observe": {"trace"},
+    "experiments": {"trace", "findings", "stats", "symptom", "engine", "observe"},
+    "repair": {"trace", "findings"},
     "report": {"trace", "findings", "engine"},
-    "cli": {"trace", "findings", "theory", "stats", "symptom", "rules", "engine", "observe", "report"},
+    "cli": {"trace", "findings", "theory", "stats", "symptom", "rules", "engine", "observe", "report", "experiments", "repair"},
 }
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "lightning", "transformers"}
 

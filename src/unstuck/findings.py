@@ -39,6 +39,28 @@ class Intervention(msgspec.Struct, frozen=True):
     arguments: dict[str, float | str | bool | list[float]] = msgspec.field(default_factory=dict)
 
 
+class Verdict(msgspec.Struct, frozen=True):
+    """What came of running the fix: the same training, seed and batches, with nothing changed but the intervention.
+
+    Losses in nats, the median over the seeds; each arm's own loss, so that where the fix replaces the loss only the skills
+    (1 - loss / chance level of that very loss) and accuracies compare.
+    """
+
+    name: Literal["supported", "refuted", "inconclusive", "not-verified"]
+    reason: str = ""  # one sentence
+    control: float | None = None  # final loss without the fix
+    fixed: float | None = None  # final loss with it
+    skill_control: float | None = None
+    skill_fixed: float | None = None
+    interval: list[float] = msgspec.field(default_factory=list)  # of the paired difference in skill, fixed - control
+    seeds: int = 0
+    steps: int = 0
+    how: Literal["replay", "fork", "rerun", ""] = ""
+    seconds: float = 0.0
+    placebo: float | None = None  # the same difference for an intervention that changes nothing
+    curves: dict[str, list[float]] = msgspec.field(default_factory=dict)  # steps, control, fixed: losses of seed 0, thinned
+
+
 class Fix(msgspec.Struct, frozen=True):
     """What to change. safe: same meaning, only right; unsafe: needs a decision; display: cannot be done by a machine."""
 
@@ -64,7 +86,7 @@ class Finding(msgspec.Struct):
     shown: bool = False  # the evidence itself shows that it holds the training back
     floor: float | None = None  # nats: the lowest loss this fault allows; a plateau there is this fault's doing
     separating: str = ""  # the experiment that would decide, where the evidence does not
-    verdict: None = None
+    verdict: Verdict | None = None
 
 
 class NotChecked(msgspec.Struct, frozen=True):

@@ -143,11 +143,12 @@ class Target:
 
 def observe(
     target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
-    suspicious: Callable[[int], bool] | None = None,
+    suspicious: Callable[[int], bool] | None = None, light: bool = False,
 ) -> Observed:  # fmt: skip
     """Run the target under observation. Never raises what the script raises: it is in the result.
 
     `suspicious(n)` is asked at the end whether training number n, read from the trace so far, is worth a thorough look.
+    `light` leaves out probes and captured samples: what an experiment's arm needs is the loss against its chance level.
     """
     run = Run(
         script=target.shown, arguments=list(target.arguments), directory=os.getcwd(),
@@ -164,7 +165,7 @@ def observe(
         try:
             from unstuck.observe.torch_loop import Observer
 
-            watching = Observer(writer, run, announce=announce, limit=limit, suspicious=suspicious)
+            watching = Observer(writer, run, announce=announce, limit=limit, suspicious=suspicious, light=light)
             observer.append(watching)
             watching.install()
             import torch

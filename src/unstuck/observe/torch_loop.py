@@ -158,17 +158,19 @@ class Observer:
     """Installs itself into torch, keeps the trainings, writes the trace.
 
     `announce(facts)` is called after a few steps of a training, so that a caller can say at once what is certain.
-    `limit` > 0 raises `StopTraining` after that many optimizer steps.
+    `limit` > 0 raises `StopTraining` after that many optimizer steps. `light` leaves out what only a diagnosis needs:
+    probes and captured samples.
     """
 
     def __init__(
         self, writer: Writer | None, run: Run, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
-        suspicious: Callable[[int], bool] | None = None,
+        suspicious: Callable[[int], bool] | None = None, light: bool = False,
     ) -> None:  # fmt: skip
         self.writer = writer
         self.run = run
         self.announce = announce
         self.limit = limit
+        self.light = light
         self.suspicious = suspicious  # asked at the end about training number n: is a thorough look worth its price?
         self.local = Local()
         self.lock = threading.RLock()
@@ -724,6 +726,8 @@ class Observer:
         self.roots.clear()
 
     def _take_data(self, state: State, recipe: Recipe, loss: Any, inputs: list[list[weakref.ref[Any]]]) -> None:
+        if self.light:
+            return
         calls = [[t for ref in refs if (t := ref()) is not None] for refs in inputs]
         calls = [tensors for tensors in calls if tensors]
         y = recipe.labels.last if recipe.labels is not None else None
@@ -743,6 +747,8 @@ class Observer:
             state.data.labelled(recipe.labels.last, recipe.term.ignore_index)
 
     def _keep_tape(self, state: State, tape: torch_probes.Tape, loss: Any) -> None:
+        if self.light:
+            return
         tape.close(loss)
         if tape.ready:
             tape.home = [m for ref in self.roots if (m := ref()) is not None]

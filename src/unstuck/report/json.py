@@ -74,7 +74,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "floor": finding.floor,
         "separating": finding.separating or None,
         "fix": None if fix is None else {"summary": fix.summary, "applicability": fix.applicability, "diff": fix.diff},
-        "verdict": finding.verdict,
+        "verdict": None if finding.verdict is None else msgspec.to_builtins(finding.verdict),
     }
 
 
