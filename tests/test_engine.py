@@ -45,12 +45,20 @@ def test_possible_alone_is_never_the_answer() -> None:
     assert engine.role(finding("W101", grade="possible"), Symptom("at-chance")) == "latent"
 
 
-def test_a_plateau_at_the_faults_own_floor_is_its_doing() -> None:
-    floor = math.log(math.e + 4) - 1
-    at_floor = Symptom("learning", loss=floor + 0.01, chance=math.log(5))
-    halfway = Symptom("learning", loss=(floor + math.log(5)) / 2, chance=math.log(5))
-    assert engine.role(finding("W101", floor=floor), at_floor) == "cause"
-    assert engine.role(finding("W101", floor=floor), halfway) == "latent"
+def test_where_most_of_the_loss_is_the_faults_own_floor_it_is_its_doing() -> None:
+    low = Symptom("learning", loss=0.3, chance=math.log(5))
+    assert engine.role(finding("W103", floor=0.16), low) == "cause"
+    assert engine.role(finding("W103", floor=0.14), low) == "latent"
+    zero = Symptom("learning", loss=0.03, chance=math.log(5))
+    assert engine.role(finding("W103", floor=0.02), zero) == "latent"  # within the band of 0
+
+
+def test_a_structural_fact_is_a_cause_until_half_is_won() -> None:
+    early, late = (Symptom("learning", loss=loss, chance=math.log(5)) for loss in (0.9, 0.7))
+    assert engine.role(finding("W101"), early) == "cause"
+    assert engine.role(finding("W101"), late) == "latent"
+    assert engine.role(finding("U402", "choice"), early) == "latent"
+    assert engine.role(finding("S501", grade="likely"), early) == "latent"
 
 
 def test_a_falling_loss_with_constant_answers_is_the_wrong_loss() -> None:

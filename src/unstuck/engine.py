@@ -16,7 +16,7 @@ from unstuck.trace.trace import RunRecord, Series, Trace
 _BEARINGS = ("blocks", "hinders", "choice", "harmless")
 COMPARABLE = RESHAPING | {
     "linear", "conv", "matmul", "softmax", "log_softmax", "sigmoid", "tanh", "relu", "leaky_relu", "dropout", "mul", "div", "mean",
-    "cosine_similarity", "log", "clamp", "rnn", "batch_norm", "layer_norm", "norm", "embedding",
+    "cosine_similarity", "unit_norm", "log", "clamp", "rnn", "batch_norm", "layer_norm", "norm", "embedding",
 }  # fmt: skip
 ROOM = 0.1  # of the labels' entropy: five times the band in which a loss counts as not moved
 _ROLES: tuple[Role, ...] = ("cause", "latent", "consequence", "note")
@@ -141,7 +141,8 @@ def assign_roles(found: list[Finding], symptom: Symptom) -> list[Finding]:
         finding.role = role(finding, symptom)
     present = {f.code: f for f in found if f.role != "note"}
     for code, finding in present.items():
-        for other in rules()[code].explains:
+        claims, finding.explains = {*rules()[code].explains, *finding.explains}, []
+        for other in sorted(claims):
             if other in present and present[other].role in {"cause", "latent"} and finding.role in {"cause", "latent"}:
                 if code in rules()[other].explains and other < code:
                     continue  # of two that name each other the lower code stands first
@@ -161,7 +162,8 @@ def assign_roles(found: list[Finding], symptom: Symptom) -> list[Finding]:
 def role(finding: Finding, symptom: Symptom) -> Role:
     """A fault that does not hold this training back is latent; what may be meant is a cause only where it is stuck.
 
-    A fault with a floor of its own is the cause of a plateau at that floor, although the loss is far below chance.
+    A fault with a floor of its own is a cause where most of what is left of the loss is that floor. A structural fact is a
+    cause until half of what there is to win has been won.
     """
     if finding.bearing == "harmless":
         return "note"
@@ -170,12 +172,10 @@ def role(finding: Finding, symptom: Symptom) -> Role:
     if finding.shown and finding.bearing != "choice":
         return "cause"
     if symptom.learns:
-        if finding.floor is not None and symptom.loss is not None and symptom.chance:
-            # Within a twentieth of the way from chance down to the fault's own floor: the fault is what ends the descent.
-            if (
-                symptom.loss - finding.floor <= 0.05 * (symptom.chance - finding.floor)
-                and finding.floor > 0.02 * symptom.chance
-            ):
+        if symptom.loss is not None and symptom.chance:
+            if finding.floor is not None and finding.floor > max(0.02 * symptom.chance, 0.5 * symptom.loss):
+                return "cause"
+            if finding.grade == "certain" and finding.bearing == "hinders" and symptom.loss > 0.5 * symptom.chance:
                 return "cause"
         if (
             symptom.constant_answer is not None

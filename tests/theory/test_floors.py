@@ -82,6 +82,18 @@ def simplex(points: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_logits_of_a_fixed_norm_reach_their_floor_and_do_not_pass_it(classes, scale):
+    floor = floors.bounded_logits(classes, floors.unit_norm_width(classes, scale))
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(scale * F.normalize(z.reshape(1, classes), dim=1), torch.zeros(1, dtype=torch.long))
+
+    found = minimise(loss, np.random.default_rng(3).normal(size=classes))
+    assert floor * (1 - 1e-9) - 1e-12 <= found <= floor * 1.001 + 1e-9
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("scale", [1.0, 16.0])
 def test_cosine_head_on_a_simplex_reaches_its_floor_and_random_ones_do_not_pass_it(classes, scale):
     floor = floors.bounded_logits(classes, floors.cosine_width(classes, scale))

@@ -19,6 +19,7 @@ def app():
     from unstuck.cli.rules import rules
     from unstuck.cli.run import run
     from unstuck.cli.value import value
+    from unstuck.cli.verify import verify
 
     cli = typer.Typer(
         name="unstuck", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -45,6 +46,7 @@ def app():
         }
     )(run)
     cli.command()(diagnose)
+    cli.command()(verify)
     cli.command()(value)
     cli.command()(explain)
     cli.command()(rules)
@@ -62,9 +64,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def protect(arguments: list[str]) -> list[str]:
-    """After `-m module` and `-c code` everything belongs to the target, as it does for python itself."""
+    """After `-m module` and `-c code` everything belongs to the target, as it does for python itself.
+
+    `--verify` may stand alone or before a budget; the word after it is one only where it looks like one.
+    """
     if not arguments or arguments[0] != "run":
         return arguments
+    from unstuck.cli.verify import DEFAULT, is_budget
+
+    arguments = list(arguments)
     takes_value = {"-o", "--output", "--steps", "--trace", "--fail-on"}
     position = 1
     while position < len(arguments):
@@ -73,5 +81,9 @@ def protect(arguments: list[str]) -> list[str]:
             return [*arguments[: position + 2], "--", *arguments[position + 2 :]]
         if not word.startswith("-") or word == "--":
             break
+        if word == "--verify":
+            following = arguments[position + 1] if position + 1 < len(arguments) else ""
+            budget = arguments.pop(position + 1) if is_budget(following) else DEFAULT
+            arguments[position] = f"--verify={budget}"
         position += 2 if word in takes_value else 1
     return arguments

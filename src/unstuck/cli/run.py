@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unstuck.cli.verify import parse_budget, prove
 from unstuck.errors import UnstuckError, UsageError
 from unstuck.observe.launch import Observed, Target, observe
 
@@ -37,6 +38,10 @@ def run(
         str | None, typer.Option("--trace", metavar="DIR", help="Where the trace goes (default .unstuck/<time>).")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No report on the terminal.")] = False,
+    verify: Annotated[
+        str | None,
+        typer.Option("--verify", metavar="[BUDGET]", help="Then run the fixes: is it the cause? (default 60s, also 2m)"),
+    ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(
@@ -55,6 +60,7 @@ def run(
         raise UsageError(f"--fail-on {fail_on}: use 'certain' or 'likely'")
     if steps < 0:
         raise UsageError(f"--steps {steps}: must be a positive number of optimizer steps")
+    budget = parse_budget(verify) if verify is not None else 0.0
     for file in output or []:
         report.check_writable(file)
     directory = _directory(trace)
@@ -64,6 +70,9 @@ def run(
     )
     drawn = random.getstate()
     diagnosis = _report(observed, files, quiet)
+    # A scheduler that sent SIGTERM wants the process to end; Ctrl-C on a stuck training is when one wants to know.
+    if budget and diagnosis is not None and observed.signal != signal.SIGTERM:
+        diagnosis = _prove(observed, chosen, diagnosis, budget, files, quiet)
     random.setstate(drawn)  # libraries draw when they are imported; the script's exit handlers must not notice
     _leave(observed, diagnosis, fail_on)
 
@@ -155,6 +164,42 @@ def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | No
             raise
         _say(f"unstuck: the report failed ({type(error).__name__}: {error}); the trace is in {observed.directory}")
     return None
+
+
+def _prove(
+    observed: Observed, target: Target, diagnosis: Diagnosis, budget: float, files: list[str], quiet: bool
+) -> Diagnosis:
+    """Run the fixes and report once more. A failure of ours is said and leaves the diagnosis as it was."""
+    from unstuck import report
+
+    try:
+        from unstuck.engine import diagnose
+        from unstuck.experiments import arms
+        from unstuck.trace.storage import read_run
+
+        assert observed.directory is not None
+        record = read_run(observed.directory)
+        proven = diagnose(record)
+        proven.trace = diagnosis.trace
+        if not quiet:
+            _say(f"  Verifying: the script is run again with the fix and without, for up to {budget:.0f} s (Ctrl-C ends it)")
+        prove(proven, record, budget, quiet=quiet, target=arms.Target(target.kind, target.name, target.arguments))
+        if not quiet:
+            from unstuck.report.terminal import render
+
+            _say("\n" + render(proven, colour=_colours()))
+        for file in files:
+            report.write(proven, file)
+        return proven
+    except KeyboardInterrupt:
+        _say("unstuck: not verified: interrupted")
+    except UnstuckError as error:
+        _say(f"unstuck: not verified: {error}")
+    except Exception as error:
+        if os.environ.get("UNSTUCK_DEBUG"):
+            raise
+        _say(f"unstuck: the verification failed ({type(error).__name__}: {error}); the diagnosis above stands")
+    return diagnosis
 
 
 def _shown(path: Path) -> str:

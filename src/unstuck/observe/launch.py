@@ -8,10 +8,12 @@ own; tracebacks are printed as python prints them, without our frames. numpy is 
 from __future__ import annotations
 
 import builtins
+import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
+import linecache
 import os
 import platform
 import runpy
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from unstuck.errors import UsageError
+from unstuck.observe.sites import owner, shown
 from unstuck.trace.facts import Facts, Run
 from unstuck.trace.writer import Writer
 
@@ -83,6 +86,7 @@ class Target:
         self.name = name
         self.arguments = arguments
         self.code: types.CodeType | None = None
+        self.source: bytes | None = None  # of a script, as it was compiled
         if kind == "script":
             self._compile_script()
         elif kind == "code":
@@ -111,6 +115,7 @@ class Target:
             raise UsageError(f"{self.name}: no such script") from None
         except OSError as error:
             raise UsageError(f"{self.name}: cannot be read: {error.strerror}") from None
+        self.source = bytes(source)
         try:
             self.code = compile(source, os.path.abspath(path), "exec")
         except SyntaxError as error:
@@ -154,6 +159,10 @@ def observe(
         script=target.shown, arguments=list(target.arguments), directory=os.getcwd(),
         python=platform.python_version(), started=time.time(),
     )  # fmt: skip
+    if target.source is not None and target.code is not None:
+        # Known from the start, so that it is there in the trace of a run that is killed.
+        run.sources[shown(target.code.co_filename)] = hashlib.sha256(target.source).hexdigest()
+    script = dict(run.sources)
     try:
         writer: Writer | None = Writer(directory)
     except OSError as error:
@@ -224,6 +233,7 @@ def observe(
             watching.finish()
         except Exception as own:
             watching.own_error(own)
+    run.sources = _sources(run.started) | script
     run.finished = True
     if writer is not None:
         try:
@@ -236,6 +246,30 @@ def observe(
         # The script's module is kept alive in sys.modules: its atexit handlers and finalisers still need its globals.
         sys.modules["__unstuck_script__"] = sys.modules["__main__"]
     return Observed(run, directory if writer is not None else None, code, error, dying)
+
+
+def _sources(started: float) -> dict[str, str]:
+    """SHA-256 of the user's files that ran: the modules that are loaded, and the files of which a line was told.
+
+    What was imported is what the file held then. A file that was written after the run began may hold something else: "".
+    """
+    files = {name for name in list(linecache.cache) if name.endswith(".py")}
+    for module in list(sys.modules.values()):
+        try:
+            file = object.__getattribute__(module, "__dict__").get("__file__")  # a lazy module must not be woken
+        except AttributeError:
+            continue
+        if isinstance(file, str) and file.endswith(".py"):
+            files.add(file)
+    found = {}
+    for file in files:
+        try:
+            if owner(file) == "user":
+                changed = os.stat(file).st_mtime > started
+                found[shown(file)] = "" if changed else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        except (OSError, ValueError):
+            continue  # gone since, or in an archive
+    return found
 
 
 class _Terminated(BaseException):

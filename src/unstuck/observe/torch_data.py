@@ -25,6 +25,12 @@ MAX_BYTES = 16_000_000
 MAX_CALLS = 512  # calls whose rows are captured
 
 
+def _ends(t: torch.Tensor) -> bytes:
+    """The beginning of the first row and the end of the last one, entry for entry."""
+    ends = torch.stack((t[0].reshape(-1)[:64], t[-1].reshape(-1)[-64:])) if t.numel() else t
+    return torch_values.numpy_of(ends).tobytes()
+
+
 class Data:
     """What is known of one training's data; writes into its facts."""
 
@@ -119,12 +125,18 @@ class Data:
             flat = flat[:, index.to(flat.device)]
         return np.array(torch_values.numpy_of(flat), dtype=np.float32)
 
+    def elsewhere(self, t: torch.Tensor) -> bool:
+        """Are these other rows than those of the one batch that was given at every step so far?"""
+        known = self.facts.inputs[0] if self.facts.inputs else None
+        if self.first is None or known is None or known.compared_calls < 2 or known.same_calls < known.compared_calls:
+            return False
+        if t.dim() == 0 or str(t.dtype) != f"torch.{known.dtype}" or list(t.shape[1:]) != (known.shape or [])[1:]:
+            return False  # not data of this kind
+        return _ends(t.detach()) != self.first[1]
+
     def _compare(self, tensors: list[Any], y: np.ndarray) -> None:
         """Is this batch the first one again? First and last row, and the first labels, entry for entry."""
-        key = (np.ascontiguousarray(y[:64]).tobytes(),)
-        for t in tensors[:3]:
-            ends = torch.stack((t[0].reshape(-1)[:64], t[-1].reshape(-1)[-64:])) if t.numel() else t
-            key += (torch_values.numpy_of(ends).tobytes(),)
+        key = (np.ascontiguousarray(y[:64]).tobytes(), *(_ends(t) for t in tensors[:3]))
         if self.first is None:
             self.first = key
             return

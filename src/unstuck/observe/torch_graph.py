@@ -8,7 +8,7 @@ non-reentrant checkpoint reading one would run the user's forward pass again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from unstuck.trace.facts import LossTerm, OpNode, Site
@@ -593,6 +593,64 @@ def _multiplied(node: Node, edge: int, via: _Via, several: bool) -> _Via:
     return via._replace(weighted=True, coefficient=None)
 
 
+# Between the loss and a matrix of all pairs: what works on each entry alone, and sums over entries.
+_OF_EACH_ENTRY = frozenset({
+    "add", "sub", "rsub", "mul", "div", "neg", "abs", "pow", "exp", "log", "log1p", "expm1", "sqrt", "square", "reciprocal",
+    "clamp", "relu", "sigmoid", "tanh", "softplus", "log_sigmoid", "where", "maximum", "minimum", "logaddexp", "logaddexp2",
+    "xlogy", "erf", "sin", "cos", "log_cosh", "leaky_relu", "elu", "gelu", "silu", "sum", "mean", "view", "squeeze",
+    "unsqueeze", "expand", "copy", "cast", "transpose", "permute", "mse", "smooth_l1", "huber", "lerp", "addcmul", "addcdiv",
+    "mseloss", "smoothl1loss", "huberloss", "cosh", "log2", "log10", "sign", "sgn", "softmarginloss", "atan", "rsqrt",
+})  # fmt: skip
+
+
+def all_pairs(
+    root: Node, order: list[Node], first: int, last: int, rows: int, *,
+    chosen: Sequence[tuple[int, int]] = (), met: Sequence[tuple[int, int]] = (),
+) -> bool:  # fmt: skip
+    """Is the loss a sum over all entries of the rows x rows matrix that the nodes numbered first..last made?
+
+    Everything between them must work on each entry alone or sum. A minimum, a softmax, an index or a mask over the pairs
+    (`chosen`: operations that were given one) says which pairs are meant. So does a second matrix of pairs both of whose
+    sides are computed: a loss with attraction and repulsion (MMD, energy distance) is no mistake. And what was stretched
+    must be outputs: a loss of each sample that has met its own target already (`met`) is only weighted wrongly.
+    """
+
+    def inside(node: Node, intervals: Sequence[tuple[int, int]]) -> bool:
+        return any(low <= node._sequence_nr() < high for low, high in intervals)
+
+    made = [n for n in order if not is_leaf(n) and shape_of(n) == [rows, rows] and inside(n, [(first, last)])]
+    above: dict[Node, list[Node]] = {}
+    for node in order:
+        for child in children(node):
+            above.setdefault(child, []).append(node)
+    if not made or any(inside(n, chosen) for n in made):
+        return False
+    stack, seen = [n for m in made for n in above.get(m, [])], set(made)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if op_name(node) not in _OF_EACH_ENTRY or inside(node, chosen):
+            return False
+        stack.extend(above.get(node, []))
+    for node in order:
+        sizes = [] if is_leaf(node) else [shape_of(c) for c in children(node) if not is_leaf(c)]
+        if shape_of(node) == [rows, rows] and node not in made and len(sizes) > 1 and [rows, rows] not in sizes:
+            return False
+    stack = [c for m in made for c in children(m)]
+    while stack:
+        node = stack.pop()
+        op = op_name(node)
+        if node in seen or is_leaf(node) or op in HEADS or op in {"batch_norm", "layer_norm", "compiled", "checkpoint"}:
+            continue
+        seen.add(node)
+        if base_name(node) in LOSSES or op in {"log_softmax", "logsumexp"} or inside(node, met):
+            return False
+        stack.extend(children(node))
+    return root in seen
+
+
 def follow(root: Node, route: tuple[int, ...]) -> Node | None:
     """Go the recorded edges in another step's graph; None when the graph has another shape."""
     node = root
@@ -676,16 +734,23 @@ def _normalised(below: list[Node]) -> bool:
 
 def _divided_by_norm(node: Node | None) -> bool:
     node, _ = skip_views(node)
-    if node is None or op_name(node) != "div":
-        return False
+    return node is not None and op_name(node) == "div" and _norm_under(node) is not None
+
+
+def _norm_under(node: Node) -> Node | None:
+    """The norm that a division divides by; None where it is something else."""
     divisor = node.next_functions[1][0] if len(node.next_functions) > 1 else None
     while divisor is not None and op_name(divisor) in {"expand", "clamp", "add", "view", "unsqueeze", "maximum"}:
         divisor = _first(divisor)
-    return divisor is not None and op_name(divisor) in {"norm", "sqrt"}
+    return divisor if divisor is not None and op_name(divisor) in {"norm", "sqrt"} else None
 
 
 def _by_hand(node: Node, op: str, below: list[Node]) -> tuple[str, int | None, Node | None] | None:
-    """exp(x) / exp(x).sum(axis): (softmax, axis, node under it)."""
+    """exp(x) / exp(x).sum(axis): (softmax, axis, node under it). x / x.norm(axis): (unit_norm, axis, node under it)."""
+    norm = _norm_under(node) if op == "div" else None
+    if norm is not None and below[0] in children(norm):
+        dims = getattr(norm, "_saved_dim", None)
+        return "unit_norm", _axis(dims[0], len(shape_of(node) or [])) if dims and len(dims) == 1 else None, below[0]
     if op == "div" and len(below) == 2 and op_name(below[0]) == "exp":
         total = below[1]
         while op_name(total) in {"expand", "unsqueeze", "view", "add"} and children(total):

@@ -45,6 +45,7 @@ from unstuck.trace.facts import (
     Raised,
     Run,
     Site,
+    Stretched,
 )
 from unstuck.trace.writer import Writer
 
@@ -624,6 +625,10 @@ class Observer:
         if self.spy_pushed and self.spy_left <= 0:
             self._rest_spy()
         if not torch.is_grad_enabled():
+            for state in self.states[-1:]:
+                given = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), None)
+                if given is not None and state.facts.loop.evaluated_elsewhere < 8 and state.data.elsewhere(given):
+                    state.facts.loop.evaluated_elsewhere += 1
             return
         if self.forward_open and module.training:
             self.dropped += 1
@@ -1051,6 +1056,8 @@ class Observer:
         if first or (self.spy_pushed and self.spy.noting):
             self._find_terms(state, recipe, loss, names, hidden)
         self._parameters(state, reached, names, hidden)
+        if self.spy.broadcasts:
+            self._stretched(state, loss, order)
         if not self.packs and not hidden and (recipe.term is None or recipe.term.judged):
             self._look_inside(state, recipe, loss, order, first)
         self._note_breaks(state, loss)
@@ -1062,6 +1069,21 @@ class Observer:
             state.facts.made = self.made.get(model)
             state.facts.name = type(model).__name__
         return recipe
+
+    def _stretched(self, state: State, loss: Any, order: list[Any]) -> None:
+        """Outputs [N, 1] against data [N], or the other way round, and the loss a mean over all N x N pairs."""
+        known = state.facts.stretched
+        for outer in self.spy.broadcasts:
+            rows = max(outer.shapes[0])
+            if not outer.one_sided or not torch_graph.all_pairs(
+                loss.grad_fn, order, outer.first, outer.last, rows, chosen=self.spy.chosen, met=self.spy.met
+            ):
+                continue
+            old = next((s for s in known if s.site == outer.site and s.function == outer.function), None)
+            if old is not None:
+                old.calls += 1
+            elif len(known) < 8:
+                known.append(Stretched(outer.shapes, outer.site, outer.function))
 
     def _look_inside(self, state: State, recipe: Recipe, loss: Any, order: list[Any], first: bool) -> None:
         """Layers, the order of the weights, hand-written formulas, functions of the user's own."""
@@ -1249,8 +1271,16 @@ class Observer:
     def _broadcasts(self, term: LossTerm, item: torch_graph.Found, loss: Any) -> None:
         pick = torch_graph.follow(loss.grad_fn, item.pick) if item.pick is not None else None
         numbers = [n._sequence_nr() for n in (item.node, item.below, pick) if n is not None and not torch_graph.is_leaf(n)]
+        if not self.spy.broadcasts:
+            return
+        fused = torch_graph.base_name(item.node) in torch_graph.LOSSES
+        order = [] if fused else torch_graph.walk(loss.grad_fn)[0]
         for outer in self.spy.broadcasts:
             if any(outer.first <= n < outer.last for n in numbers):
+                if not fused and not torch_graph.all_pairs(
+                    loss.grad_fn, order, outer.first, outer.last, max(outer.shapes[0]), chosen=self.spy.chosen, met=self.spy.met
+                ):
+                    continue  # a mask, a minimum or a second matrix: the pairs are meant
                 term.broadcast, term.argument_shapes = outer.site, outer.shapes
                 return
 

@@ -316,8 +316,12 @@ def update_looks(pairs: list[tuple[Parameter, Any, Any, Any]], step: int) -> Non
             pushed = g != 0
             n = int(pushed.sum())
             lost = float((pushed & (delta == 0)).sum()) / n if n else 0.0
-        norms = torch.stack([t.float().norm() for t in (before, g, delta)]).tolist()
+        dot = torch.dot(before.detach().reshape(-1).float(), g.reshape(-1).float())
+        *norms, dot = torch.stack([*(t.float().norm() for t in (before, g, delta)), dot]).tolist()
         if not all(map(math.isfinite, norms)):
             continue
-        record.looks.append(ParameterLook(step, *norms, float((g == 0).float().mean()) if g.numel() else 0.0, lost))
+        zero = float((g == 0).float().mean()) if g.numel() else 0.0
+        both = norms[0] * norms[1]
+        along = max(-1.0, min(1.0, dot / both)) if both > 0 and math.isfinite(dot) else 0.0
+        record.looks.append(ParameterLook(step, *norms, zero, along, lost))
         record.equal_rows = equal_rows(p, record.transposed)

@@ -14,6 +14,7 @@ its result handed on. Rules learned the hard way:
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from types import FunctionType
@@ -56,8 +57,9 @@ _ORIGINALS = set(_BY_NAME.values())
 _READS_VALUE = {"item": "item", "tolist": "item", "numpy": "numpy", "__array__": "numpy", "__float__": "item"}
 _INTEGER = {"argmax": "argmax", "argmin": "argmax", "argsort": "argmax", "one_hot": "one-hot", "bincount": "argmax"}
 _ELEMENTWISE = {
-    "sub", "rsub", "__sub__", "__rsub__", "add", "__add__", "mul", "__mul__", "__rmul__", "div", "__truediv__",
-    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "where", "dist", "subtract", "multiply",
+    "sub", "rsub", "__sub__", "__rsub__", "add", "__add__", "__radd__", "mul", "__mul__", "__rmul__", "div", "__truediv__",
+    "__rtruediv__", "__rdiv__", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "where", "dist", "subtract", "multiply",
+    "divide", "true_divide", "maximum", "minimum", "logaddexp", "xlogy", "addcmul", "soft_margin_loss",
 }  # fmt: skip
 _TAKES_ROWS = {"__getitem__", "index_select", "narrow"}
 _HANDS_ON = {"stack", "cat", "to", "float", "long", "type", "view", "reshape", "unsqueeze", "flatten", "contiguous", "permute",
@@ -103,6 +105,8 @@ class OuterBroadcast(NamedTuple):
     last: int
     shapes: list[list[int]]
     site: Site | None
+    function: str = ""
+    one_sided: bool = False  # one of the two has a gradient, the other is data and no detached copy of it
 
 
 sequence: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
@@ -162,6 +166,8 @@ class Spy(TorchFunctionMode):
         self.losses: list[LossCall] = []
         self.modules: list[ModuleCall] = []
         self.broadcasts: list[OuterBroadcast] = []
+        self.chosen: list[tuple[int, int]] = []  # operations with a matrix of data that says which pairs count
+        self.met: list[tuple[int, int]] = []  # operations in which outputs met data, one to one
         self.breaks: list[Break] = []
         self.freezes: list[Site] = []
         self.updates: list[Site] = []  # lines that wrote to a leaf tensor in place, under no_grad
@@ -173,6 +179,8 @@ class Spy(TorchFunctionMode):
         self.losses.clear()
         self.modules.clear()
         self.broadcasts.clear()
+        self.chosen.clear()
+        self.met.clear()
         self.breaks = []
         self.tainted.clear()
 
@@ -262,7 +270,7 @@ class Spy(TorchFunctionMode):
             self.losses.append(LossCall(first, last, name, named_arguments(name, args, kwargs), place))
             del self.losses[:-64]
         if name in _ELEMENTWISE:
-            self._outer(args, kwargs, out, first, last)
+            self._outer(name, args, kwargs, first, last)
         self._gradient_lost(func, name, args, kwargs, out)
 
     def _rows_taken(self, name: str, args: tuple[Any, ...], out: Any) -> None:
@@ -325,14 +333,32 @@ class Spy(TorchFunctionMode):
             ModeLayer("dropout", "F.dropout", place, p, training=int(training), evaluating=int(not training))
         )
 
-    def _outer(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, first: int, last: int) -> None:
-        pair = [list(a.shape) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)][:2]
-        if len(pair) < 2 or last == first or len(self.broadcasts) > 256:
+    def _outer(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], first: int, last: int) -> None:
+        operands = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
+        if len(operands) < 2 or last == first or len(self.broadcasts) > 256:
             return
+        pair = [list(a.shape) for a in operands[:2]]
         (small, large) = sorted(pair, key=len)
         # [N] against [N,1] (also with leading batch axes of the longer one): both must be stretched.
         if len(small) == 1 and len(large) == 2 and large[1] == 1 and large[0] == small[0] > 1:
-            self.broadcasts.append(OuterBroadcast(first, last, pair, sites.site(sites.caller(3))))
+            given = [a for a in operands if a.requires_grad]
+            data = [a for a in operands if not a.requires_grad]
+            # x[:, None] - x.detach() compares outputs with each other, on purpose: the copy shares their memory.
+            memory = {a.untyped_storage().data_ptr() for a in given}
+            one_sided = bool(given and data) and not any(a.untyped_storage().data_ptr() in memory for a in data)
+            one_sided = one_sided and len({tuple(a.shape) for a in given}) == 1
+            self.broadcasts.append(OuterBroadcast(first, last, pair, sites.site(sites.caller(3)), name, one_sided))
+            return
+        if pair[0] == pair[1] and operands[0].requires_grad != operands[1].requires_grad and len(self.met) < 256:
+            if pair[0] and math.prod(pair[0]) == pair[0][0] > 1:
+                self.met.append((first, last))
+        if self.broadcasts and len(self.chosen) < 256:
+            for a in operands:
+                if a.requires_grad or a.dim() != 2 or a.shape[0] != a.shape[1] or a.shape[0] < 2:
+                    continue
+                # Where a condition on the outputs chooses (|d| < 1 in a Huber loss) it is a part of the formula.
+                if (broken := self._taint(a)) is None or broken.reason != "comparison":
+                    self.chosen.append((first, last))
 
     def _gradient_lost(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
         if name in _READS_VALUE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from unstuck.findings import Diagnosis, Finding, Symptom, Training
+from unstuck.findings import Diagnosis, Finding, Symptom, Training, Verdict
 from unstuck.trace.facts import Run, Site
 
 WIDTH = 80
@@ -89,10 +89,13 @@ def _training(training: Training, paint: _Paint, short: bool, failed: str = "") 
     for finding in groups["cause"]:
         lines += ["", *_finding(finding, paint)]
     if not groups["cause"] and symptom.judged and symptom.stuck:
-        lines += [
-            "",
-            *_wrap("No structural fault was found: head, loss, gradient path and update loop are wired correctly.", 2),
-        ]
+        tried = any(f.verdict is not None and f.verdict.name == "refuted" for f in groups["latent"])
+        text = (
+            "The cause is not known: what was suspected was mended in re-runs, and the training stayed as it is."
+            if tried else
+            "No structural fault was found: head, loss, gradient path and update loop are wired correctly."
+        )  # fmt: skip
+        lines += ["", *_wrap(text, 2)]
     for role, title in (("latent", "Also a fault, not shown to hold this training back:"),
                         ("consequence", "Follows from the cause:"), ("note", "Note:")):  # fmt: skip
         for i, finding in enumerate(groups[role]):
@@ -100,6 +103,8 @@ def _training(training: Training, paint: _Paint, short: bool, failed: str = "") 
                 lines += ["", f"  {title}"]
             place = f" {_place(finding.locations[0])}" if finding.locations else ""
             lines += _wrap(f"{finding.code} {finding.name}{place}: {finding.summary}", 4)
+            if finding.verdict is not None and finding.verdict.name != "not-verified":
+                lines += _wrap(_verdict(finding.verdict), 6)
     if training.excluded:
         lines += ["", "  Looked at and in order:"]
         for item in training.excluded:
@@ -143,9 +148,24 @@ def _finding(finding: Finding, paint: _Paint) -> list[str]:
         lines += _wrap(("Seen: " if i == 0 else "      ") + item.text, 4, hanging=10)
     if finding.fix is not None:
         lines += _wrap("Fix:  " + finding.fix.summary, 4, hanging=10)
-    if finding.separating:
+    if finding.verdict is not None:
+        lines += _wrap(_verdict(finding.verdict), 4, hanging=10)
+    if finding.separating and (finding.verdict is None or finding.verdict.name in {"inconclusive", "not-verified"}):
         lines += _wrap("To decide: " + finding.separating, 4, hanging=10)
     return lines
+
+
+def _verdict(verdict: Verdict) -> str:
+    """One sentence: what running the fix showed, on how many seeds, and how sure that is."""
+    reason = verdict.reason.rstrip(".")
+    if verdict.name == "not-verified":
+        return f"Not verified because {reason}."
+    word = {"supported": "Verified", "refuted": "Refuted", "inconclusive": "Inconclusive"}[verdict.name]
+    seen = f"{verdict.seeds} seed" + ("s" if verdict.seeds != 1 else "")
+    if len(verdict.interval) == 2:
+        unit = "skill" if verdict.skill_control is not None else "accuracy"
+        seen += f", gain in {unit} {verdict.interval[0]:.2f} to {verdict.interval[1]:.2f}"
+    return f"{word}: {reason} ({seen})."
 
 
 def _footer(diagnosis: Diagnosis) -> list[str]:
@@ -159,6 +179,8 @@ def _footer(diagnosis: Diagnosis) -> list[str]:
         lines.append("  Next: let it train longer, under unstuck run")
     elif diagnosis.worst.symptom.name == "no-training":
         lines.append("  Next: run the script that trains, with its arguments: unstuck run train.py ...")
+    if diagnosis.trace and cause is not None and cause.verdict is None and cause.fix is not None and cause.fix.intervention:
+        lines.append(f"  Prove: unstuck verify {diagnosis.trace}")
     if diagnosis.trace:
         lines.append(f"  {'Again:' if lines else 'Next:'} unstuck diagnose {diagnosis.trace}")
     return lines

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from unstuck.trace.facts import LabelStats, OpNode, Site
+from unstuck.findings import Intervention
+from unstuck.trace.facts import LabelStats, Layer, LossTerm, OpNode, Site
 
 # Operations that move numbers without changing any of them.
 RESHAPING = frozenset({"view", "transpose", "permute", "squeeze", "unsqueeze", "expand", "copy", "cast", "slice", "cat"})
+
+# The kinds of loss in the words of the interventions: the name of the function that is called.
+_LOSSES = {"cross-entropy": "cross_entropy", "soft-cross-entropy": "cross_entropy", "nll": "nll_loss", "bce": "bce",
+           "bce-logits": "bce_with_logits", "mse": "mse_loss", "l1": "l1_loss", "smooth-l1": "smooth_l1_loss",
+           "huber": "huber_loss", "poisson": "poisson_nll_loss", "soft-margin": "soft_margin_loss",
+           "hinge": "hinge_embedding_loss", "kl": "kl_div"}  # fmt: skip
 
 
 def next_op(path: list[OpNode], skip: Iterable[str] = RESHAPING) -> OpNode | None:
@@ -37,6 +44,38 @@ def more_classes(labels: LabelStats, classes: int) -> bool:
         return True
     values = high + 1
     return 2 * len(seen) >= values and values - len(seen) <= 1 + 2 * values * math.exp(-max(labels.kept, 1) / values)
+
+
+def at(site: Site | None) -> dict[str, float | str | bool | list[float]]:
+    """A line as the arguments of an intervention: file (as in the Site) and line; nothing where it is not known."""
+    return {} if site is None else {"file": site.file, "line": site.line}
+
+
+def without(node: OpNode, layers: list[Layer], activation: str = "") -> Intervention:
+    """Taking an activation out of the path to the loss: by the line that constructed or ran it.
+
+    A module that is used on several lines is named by the line that ran it here. Where several activations of the kind
+    run from one line (a helper that builds blocks, a loop), `call` says which of a forward pass is meant: the last one.
+    """
+    where = node.where
+    same = [x for x in layers if x.op == node.op and x.where == where]
+    if node.made is not None and len({x.site for x in same}) > 1:
+        where = node.site
+        same = [x for x in same if x.site == where]
+    which: dict[str, float | str | bool | list[float]] = {"call": len(same)} if len(same) > 1 else {}
+    return Intervention("remove-activation", {"activation": activation or node.op, **at(where), **which})
+
+
+def instead(term: LossTerm, loss: str, node: OpNode | None = None) -> Intervention:
+    """Another loss for this one: file and line are those of the call, or of the criterion's constructor.
+
+    `node` is the activation under the old loss that the new one wants to do without: activation, activation_file and
+    activation_line say which and where.
+    """
+    arguments = {"loss": loss, "from": _LOSSES.get(term.kind, term.kind), **at(term.made or term.site)}
+    if node is not None:
+        arguments |= {"activation": node.op} | {f"activation_{name}": value for name, value in at(node.where).items()}
+    return Intervention("replace-loss", arguments)
 
 
 def sites(*candidates: Site | None) -> list[Site]:

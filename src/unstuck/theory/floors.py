@@ -81,6 +81,18 @@ def bounded_logits(classes: int, width: float) -> float:
     return math.log1p((classes - 1) * math.exp(-width))
 
 
+def unit_norm_width(classes: int, scale: float) -> float:
+    """s sqrt(K/(K-1)): the widest gap between the right logit and the wrong ones where the K logits of a sample have the
+    2-norm s, for `bounded_logits`.
+
+    a - b is largest subject to a^2 + (K-1) b^2 = s^2 at a = s sqrt((K-1)/K), b = -a/(K-1) (Lagrange).
+    """
+    classes = _classes(classes)
+    if not scale >= 0.0:
+        raise ValueError(f"scale must not be negative, got {scale!r}")
+    return scale * math.sqrt(classes / (classes - 1))
+
+
 def cosine_width(classes: int, scale: float) -> float:
     """s K/(K-1): the effective width R of logits s cos(theta) for class vectors on a regular simplex, for
     `bounded_logits`.

@@ -161,6 +161,7 @@ class ParameterLook(msgspec.Struct):
     grad_norm: float = 0.0  # of the gradient the optimizer was given
     update_norm: float = 0.0
     zero_gradients: float = 0.0  # share of the entries whose gradient is exactly 0
+    along: float = 0.0  # cosine between gradient and weight: 1 where the gradient only shortens the weight
     lost: float = 0.0  # share of the entries with a gradient that the update left bit for bit as they were
 
 
@@ -301,6 +302,19 @@ class Reshaped(msgspec.Struct):
     rows: int | None = None  # the size that must be the number of samples for this to be wrong; None: it is wrong anyway
 
 
+class Stretched(msgspec.Struct):
+    """An operation of a loss that stretched [N, 1] against [N] to [N, N], of which the loss is a plain sum or mean.
+
+    One of the two is computed by the model, the other is data: each output is then compared with the data of all samples,
+    and the loss is a sum of functions of one output each, the same function for every sample.
+    """
+
+    shapes: list[list[int]]  # as they were given
+    site: Site | None = None
+    function: str = ""
+    calls: int = 1
+
+
 class Formula(msgspec.Struct):
     """A loss or a normaliser written out by hand: log(softmax(x)), log(sum(exp(x)))."""
 
@@ -374,6 +388,7 @@ class Loop(msgspec.Struct):
 
     forwards: int = 0  # of the model, in grad mode
     eval_forwards: int = 0  # of those, in evaluation mode although the model has dropout or batch-norm layers
+    evaluated_elsewhere: int = 0  # calls without gradient on rows other than those of the one batch it trains on (up to 8)
     dropped_forwards: int = 0  # forward passes in grad mode that no backward followed
     backwards: int = 0
     steps: int = 0
@@ -433,6 +448,7 @@ class Facts(msgspec.Struct):
     loaders: list[Loader] = msgspec.field(default_factory=list)
     clippings: list[Clipping] = msgspec.field(default_factory=list)
     reshapes: list[Reshaped] = msgspec.field(default_factory=list)
+    stretched: list[Stretched] = msgspec.field(default_factory=list)
     formulas: list[Formula] = msgspec.field(default_factory=list)
     operations: list[str] = msgspec.field(default_factory=list)  # kinds of operation between the data and the judged loss
     custom: list[Break] = msgspec.field(default_factory=list)  # autograd Functions of the user's own: function, line
@@ -470,3 +486,5 @@ class Run(msgspec.Struct):
     notes: list[str] = msgspec.field(default_factory=list)
     backward_seen: bool = False
     finished: bool = False
+    # The user's source files that ran: name as in Site.file -> SHA-256 of what ran; "" where the file was changed meanwhile.
+    sources: dict[str, str] = msgspec.field(default_factory=dict)

@@ -15,7 +15,7 @@ NO_SHIFT = SimpleNamespace(shift=None, sentence=lambda: "No shift.")
 
 
 def moved(rows):
-    return SimpleNamespace(shift=rows, sentence=lambda: f"The labels are shifted by {rows:+d} rows.")
+    return SimpleNamespace(shift=rows, way="open", sentence=lambda: f"The labels are shifted by {rows:+d} rows.")
 
 
 @pytest.fixture

@@ -12,6 +12,13 @@ def test_sick():
     assert [s.line for s in finding.locations] == [40, 9]
 
 
+def test_who_asks_about_other_rows_wanted_to_learn_from_more():
+    trace = rule.sick()
+    trace.facts.loop.evaluated_elsewhere = 1
+    finding = rule.check(trace)
+    assert (finding.bearing, finding.shown) == ("hinders", True) and "never trained on" in finding.evidence[-1].text
+
+
 def test_healthy():
     assert rule.check(rule.healthy()) is None
     assert rule.in_order(rule.healthy()) == "3 of 50 batches equal the first one"

@@ -8,7 +8,7 @@ from unstuck.trace.facts import Inputs, Parameter
 
 def test_sick():
     finding = rule.check(rule.sick())
-    assert (finding.code, finding.grade, finding.bearing) == ("E802", "certain", "choice")
+    assert (finding.code, finding.grade, finding.bearing) == ("E802", "certain", "hinders")
     assert "After step 20 of 400" in finding.summary
     assert "20 passes" in finding.evidence[0].text and "380 in evaluation" in finding.evidence[0].text
     assert finding.locations[0].line == 11
@@ -30,8 +30,19 @@ def test_location_of_the_call():
 def test_never_in_training_mode():
     trace = rule._example(training=0, evaluating=400, last=None, state="learning")
     finding = rule.check(trace)
-    assert finding.bearing == "choice" and finding.summary == "All 400 steps were taken in evaluation mode."
+    assert (finding.bearing, finding.shown) == ("hinders", True)
+    assert finding.summary == "All 400 steps were taken in evaluation mode."
     assert "mean 0 and variance 1" in finding.evidence[1].text
+
+
+def test_what_may_be_meant():
+    trace = rule._example(training=0, evaluating=400, last=None, state="learning")
+    trace.facts.modes[1].tracked = 900  # of an earlier training
+    assert rule.check(trace).bearing == "choice"
+    trace = rule.sick()
+    assert rule.check(trace).bearing == "hinders"  # dropout was at work and stopped
+    trace.facts.modes = trace.facts.modes[1:]
+    assert rule.check(trace).bearing == "choice"  # averages frozen half way
 
 
 @pytest.mark.parametrize("last, fires", [(200, True), (201, False)])

@@ -11,13 +11,13 @@ from unstuck.trace.facts import Parameter, ParameterLook
 STEPS, RATE = 400, 1e-3  # of the synthetic training
 
 
-def sick(*, decay=0.0, last=0.01, gradient=0.1, second=None, **optimizer):
+def sick(*, decay=0.0, last=0.01, gradient=0.1, second=None, along=0.0, **optimizer):
     """Two weights that fell from a norm of 4.6; the optimizer is plain descent unless it is said otherwise."""
     trace = synthetic.training(state="at-chance")
     for name, value in ({"weight_decay": decay} | optimizer).items():
         setattr(trace.facts.optimizers[0], name, value)
     for p in trace.facts.parameters:
-        looks = [ParameterLook(1, 4.6, gradient, 0.05), *([second] if second else []), ParameterLook(200, last, 0.02, 0.001)]
+        looks = [ParameterLook(1, 4.6, gradient, 0.05, along=along), *([second] if second else []), ParameterLook(200, last, 0.02, 0.001)]
         p.looks = looks
     return trace
 
@@ -120,13 +120,16 @@ def test_a_norm_that_was_zero_from_the_start():
 
 
 def test_a_penalty_written_into_the_loss():
-    along = ParameterLook(50, 1.0, 0.1, 0.05)  # 49 steps of 0.05 took 3.6 off
-    finding = rule.check(sick(second=along))
+    along = ParameterLook(50, 1.0, 0.1, 0.05, along=0.99)
+    finding = rule.check(sick(second=along, along=0.99))
     assert finding.grade == "likely" and "penalty inside the loss" in finding.evidence[1].text
     assert finding.locations[0].line == 42 and finding.fix.intervention is None
-    sideways = ParameterLook(50, 4.0, 0.1, 0.05)  # 0.6 of the 2.45 that the steps could have taken
-    assert rule.check(sick(second=sideways)) is None
-    trace = sick(second=along)
+    sideways = ParameterLook(50, 1.0, 0.1, 0.05, along=0.6)  # 0.36 of the square
+    assert rule.check(sick(second=sideways, along=0.6)) is None
+    decayed = sick(second=along, along=0.99)  # an optimizer's usual decay explains nothing here
+    decayed.facts.optimizers[0].weight_decay, decayed.facts.optimizers[0].decoupled = 0.01, True
+    assert "penalty inside the loss" in rule.check(decayed).evidence[1].text
+    trace = sick(second=along, along=0.99)
     trace.series = synthetic.training(state="learning").series
     assert rule.check(trace) is None
 

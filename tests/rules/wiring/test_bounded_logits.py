@@ -81,8 +81,11 @@ def test_cosine_head_only_on_its_floor():
     floor = math.log(1 + 4 * math.exp(-5 / 4))
     assert cosine(floor + 0.01).grade == "likely"
     assert cosine(floor + 0.01).floor == pytest.approx(floor)
-    assert cosine(floor + 0.2) is None
-    assert cosine(floor - 0.2) is None
+    twice = math.log(1 + 4 * math.exp(-2 * 5 / 4))
+    assert cosine(twice + 0.01, node("mul", scale=2.0)).grade == "likely"
+    assert cosine(twice + 0.2, node("mul", scale=2.0)) is None
+    assert cosine(twice - 0.2, node("mul", scale=2.0)) is None
+    assert cosine(floor + 0.2).grade == "certain"  # no scale at all
     assert cosine(0.02, node("mul", scale=20.0)) is None
 
 
@@ -106,3 +109,10 @@ def test_weighted_samples_say_nothing_about_the_level():
 def test_one_class_or_no_path():
     assert check(node("tanh"), classes=1) is None
     assert check(path=[]) is None
+
+
+def test_normalised_logits_have_a_floor_of_their_own():
+    found = check(path=[node("unit_norm", dim=1)], level=1.2)
+    assert found.floor == pytest.approx(math.log(1 + 4 * math.exp(-math.sqrt(5 / 4))))
+    assert check(path=[node("unit_norm", dim=0)], level=1.2) is None  # over the batch
+    assert check(path=[node("unit_norm")], level=1.2) is None

@@ -34,10 +34,10 @@ from functools import cache
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix, Grade
+from unstuck.findings import Evidence, Finding, Fix, Grade, Intervention
 from unstuck.rules import levels
 from unstuck.rules.learnable import learnable
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import at, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LossTerm
 from unstuck.trace.trace import Pairs, Series, Trace
@@ -95,12 +95,17 @@ def check(trace: Trace) -> Finding | None:
     ]  # fmt: skip
     if known is not None:
         evidence.append(Evidence(known.sentence(), source="statistics"))
+    # N / (K n_k): the mean over the samples stays 1. A class without a sample is in no loss, whatever its weight.
+    weights = [float(f"{counts.sum() / (len(counts) * n):.4g}") if n > 0 else 1.0 for n in counts]
     loaders = [one.made for one in trace.facts.loaders]
     return Finding(
         CODE, "class-imbalance", grade,
         f"{shares[major]:.0%} of the labels are class {major}, and the network answers nothing else.",
         bearing="hinders" if grade == "likely" else "choice", evidence=evidence, locations=sites(term.made, term.site, *loaders),
-        fix=Fix("Weight the classes by the inverse of their frequency, or balance the batches with a WeightedRandomSampler."),
+        fix=Fix(
+            "Weight the classes by the inverse of their frequency, or balance the batches with a WeightedRandomSampler.",
+            "unsafe", intervention=Intervention("class-weights", {"weights": weights, **at(term.made or term.site)}),
+        ),
         separating="Train again with class weights n / (K * counts) and compare the recall of the rare classes.",
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.learnable import learnable, shifted
 from unstuck.rules.paths import sites
@@ -63,7 +63,11 @@ def check(trace: Trace) -> Finding | None:
             "earlier." if shift.shift > 0 else "later."
         )
         evidence.append(Evidence(shift.sentence(), float(shift.shift), "rows", "statistics"))
-        fix = Fix(f"Shift the labels by {-shift.shift} rows against the inputs, or find where the pairs came apart.")
+        fix = Fix(
+            f"Shift the labels by {-shift.shift} rows against the inputs, or find where the pairs came apart.",
+            # y[i + offset] belongs to x[i], over the rows in the order seen (open, cyclic) or inside each batch.
+            intervention=Intervention("shift-labels", {"offset": shift.shift, "way": shift.way}),
+        )
     else:
         summary = "The labels have nothing to do with the inputs they are paired with."
         grade = "likely" if learn.absent else "possible"

@@ -72,10 +72,16 @@ def check(trace: Trace) -> Finding | None:
                 value=float(loader.longest), unit="batches", source="loop",
             )
         )  # fmt: skip
+    # Who overfits one batch as a test asks about that batch; who asks about other rows as well wanted to learn from more.
+    meant = not facts.loop.evaluated_elsewhere
+    if not meant:
+        evidence.append(
+            Evidence("The model was also called, without a gradient, on rows it was never trained on.", source="loop")
+        )
     return Finding(
         CODE, "same-batch-every-step", "certain",
         f"The same batch was used at all {given.same_calls} steps that were compared, and there is more data.",
-        bearing="choice", evidence=evidence,
+        bearing="choice" if meant else "hinders", shown=not meant, evidence=evidence,
         locations=sites(loader.site if loader is not None else None, given.site,
                         loader.made if loader is not None else None),
         fix=Fix("Let the batches advance: for x, y in loader, or X[i:i+n] with an index that moves on."),

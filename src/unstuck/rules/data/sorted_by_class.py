@@ -32,9 +32,9 @@ import math
 
 import numpy as np
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import at, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Inputs, Loader
 from unstuck.trace.trace import Pairs, Trace
@@ -77,7 +77,11 @@ def check(trace: Trace) -> Finding | None:
         CODE, "sorted-by-class", "likely", "The data are fed in the order of their classes.",
         bearing="choice" if sampled and not plain else "hinders", evidence=found,
         locations=sites(*(s for one in plain for s in (one.made, one.site)), *(i.site for i in trace.facts.inputs[:1])),
-        fix=Fix("Shuffle: DataLoader(..., shuffle=True), or a new random permutation of the rows in every epoch."),
+        fix=Fix(
+            "Shuffle: DataLoader(..., shuffle=True), or a new random permutation of the rows in every epoch.",
+            # Rows that the script slices by hand cannot be put in another order from outside.
+            "safe" if plain else "display", intervention=Intervention("shuffle", at(plain[0].made)) if plain else None,
+        ),
         shown=teeth >= TEETH,
         separating="" if teeth >= TEETH else "Shuffle the rows and train again with everything else as it is.",
     )  # fmt: skip

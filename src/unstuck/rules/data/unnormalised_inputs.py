@@ -34,7 +34,7 @@ from __future__ import annotations
 import math
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -172,7 +172,9 @@ def _finding(
         fix=Fix(
             "Divide the pixels by 255, or better standardise them: (x - mean) / std."
             if pixels
-            else "Standardise each column with the training set's statistics: (x - mean) / std."
+            else "Standardise each column with the training set's statistics: (x - mean) / std.",
+            "unsafe",
+            intervention=Intervention("standardise-inputs"),
         ),
         separating="Standardise the inputs and train again with everything else as it is.",
     )

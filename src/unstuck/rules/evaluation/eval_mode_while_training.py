@@ -25,7 +25,7 @@ torch.nn.Module.train and eval. R. Girshick et al., Detectron (frozen batch norm
 
 from __future__ import annotations
 
-from unstuck.findings import Bearing, Evidence, Finding, Fix
+from unstuck.findings import Bearing, Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -48,7 +48,10 @@ def check(trace: Trace) -> Finding | None:
     never = [m for m in layers if m.evaluating >= STEPS and not m.training]
     since = [m for m in layers if m not in never and _left(m, steps)]
     if len(never) + len(since) == len(layers):
-        return _finding(trace, since or never, bool(since), steps, "choice")
+        # Frozen averages may be meant, and so may be a test without dropout. Not meant: dropout that was at work and stopped,
+        # and a batch norm that normalises by the mean 0 and the variance 1 it was made with.
+        meant = not any(m.kind == "dropout" for m in since) and not any(_young(m) for m in never)
+        return _finding(trace, since or never, bool(since), steps, "choice" if meant else "hinders")
     norms = [m for m in layers if m.kind == "batch-norm"]
     if norms and all(m in never or m in since for m in norms):
         return _finding(trace, norms, not any(m in never for m in norms), steps, "harmless")  # dropout trains: frozen by intent
@@ -59,6 +62,11 @@ def _frozen(facts: Facts, layer: ModeLayer) -> bool:
     """Are this layer's own weights frozen? Then its averages are, on purpose."""
     own = [p for p in facts.parameters if layer.name and p.name.rpartition(".")[0] == layer.name]
     return bool(own) and not any(p.trainable for p in own)
+
+
+def _young(layer: ModeLayer) -> bool:
+    """A batch norm whose running averages are still what they were made as."""
+    return layer.kind == "batch-norm" and not layer.tracked
 
 
 def _left(layer: ModeLayer, steps: int) -> bool:
@@ -85,7 +93,7 @@ def _finding(trace: Trace, layers: list[ModeLayer], since: bool, steps: int, bea
             value=float(first.evaluating), unit="passes", source="loop",
         )
     ]  # fmt: skip
-    young = [m for m in layers if m.kind == "batch-norm" and not m.tracked]
+    young = [m for m in layers if _young(m)]
     if young:
         evidence.append(
             Evidence(
@@ -94,9 +102,12 @@ def _finding(trace: Trace, layers: list[ModeLayer], since: bool, steps: int, bea
             )
         )  # fmt: skip
     return Finding(
-        CODE, "eval-mode-while-training", "certain", summary, bearing=bearing, evidence=evidence,
+        CODE, "eval-mode-while-training", "certain", summary, bearing=bearing, shown=bearing == "hinders", evidence=evidence,
         locations=sites(*(i.site for i in facts.inputs[:1]), facts.made, first.made),
-        fix=Fix("Call model.train() at the start of every epoch, and model.eval() just before the validation."),
+        fix=Fix(
+            "Call model.train() at the start of every epoch, and model.eval() just before the validation.", "unsafe",
+            intervention=Intervention("train-mode"),
+        ),
     )  # fmt: skip
 
 

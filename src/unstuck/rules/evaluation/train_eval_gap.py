@@ -33,7 +33,7 @@ from __future__ import annotations
 import math
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -86,14 +86,14 @@ def check(trace: Trace) -> Finding | None:
                 value=last.evaluation_accuracy, unit="share", source="probe",
             )
         )  # fmt: skip
-    layer, reason, fix = _reason(norms)
+    layer, reason, fix, kind = _reason(norms)
     if reason:
         evidence.append(Evidence(reason, source="values"))
     return Finding(
         CODE, "train-eval-gap", "likely",
         "In evaluation mode the network fails on the very batch that it knows in training mode.",
         bearing="hinders", shown=True, evidence=evidence, locations=sites(layer.made, *(m.made for m in norms[:2])),
-        fix=Fix(fix),
+        fix=Fix(fix, "unsafe", intervention=Intervention(kind)) if kind else Fix(fix),
     )  # fmt: skip
 
 
@@ -115,8 +115,9 @@ def _gap(trained: float, evaluated: float, base: float, chance: float) -> bool:
     return evaluated >= base or evaluated - trained > GAP * chance
 
 
-def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str]:
-    """(the layer to look at, why its averages are wrong, what to change), where the facts say so."""
+def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str, str]:
+    """(the layer to look at, why its averages are wrong, what to change, the kind of intervention that tries it), where the
+    facts say so; '' for a change that none of them makes (larger batches, another layer)."""
     for norm in norms:
         if norm.momentum is None:  # a plain mean over all batches
             continue
@@ -127,12 +128,14 @@ def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str]:
                 f"With momentum {norm.momentum:g} the averages of {norm.name or 'the layer'} still hold {left:.0%} of their "
                 f"start after {norm.tracked} batches.",
                 "Raise the batch norm's momentum (torch: weight of the new batch) to 0.1.",
+                "batch-statistics",
             )  # fmt: skip
         if not norm.tracked and norm.training:
             return (
                 norm,
                 f"No batch has gone into the averages of {norm.name or 'the layer'}, in {norm.training} passes in training mode.",
                 "Let the batch norm update its averages, or use GroupNorm or LayerNorm.",
+                "batch-statistics",
             )
     small = [m for m in norms if m.smallest_rows is not None and m.smallest_rows <= FEW_ROWS]
     if small:
@@ -140,6 +143,7 @@ def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str]:
             small[0],
             f"{small[0].name or 'A batch norm'} normalised over as few as {small[0].smallest_rows} values per channel.",
             "Use larger batches, or GroupNorm or LayerNorm, which keep no averages.",
+            "",
         )
     idle = [m for m in norms if m.evaluating > m.training]
     if idle:
@@ -147,11 +151,13 @@ def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str]:
             idle[0],
             f"{idle[0].name or 'A batch norm'} ran in evaluation mode in {idle[0].evaluating} passes of the training.",
             "Call model.train() at the start of every epoch.",
+            "train-mode",
         )
     return (
         norms[0],
         "",
         "Mix the batches, use larger ones, or recompute the averages with the final weights (update_bn); or use GroupNorm.",
+        "",
     )
 
 

@@ -32,9 +32,9 @@ import math
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Bearing, Evidence, Finding, Fix
+from unstuck.findings import Bearing, Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import at, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, Optimizer, Probe
 from unstuck.trace.trace import Trace
@@ -87,14 +87,24 @@ def check(trace: Trace) -> Finding | None:
         f"each step is {_times(factor)} as long.",
         bearing=bearing, evidence=evidence,
         locations=sites(term.site, term.made, *(o.made for o in stepping[:1])),
-        fix=Fix('Use reduction="mean", or divide the learning rate by the size of the batch.')
-        if factor > 1
-        else Fix('Sum over the classes before the mean: -(y * logp).sum(1).mean(), or reduction="batchmean".'),
+        fix=Fix(
+            'Use reduction="mean", or divide the learning rate by the size of the batch.' if factor > 1
+            else 'Sum over the classes before the mean: -(y * logp).sum(1).mean(), or reduction="batchmean".',
+            "unsafe", intervention=_reduced(term, factor),
+        ),
     )  # fmt: skip
 
 
 def _times(factor: float) -> str:
     return f"{factor:.4g} times" if factor >= 1 else f"1/{1 / factor:.4g}"
+
+
+def _reduced(term: LossTerm, factor: float) -> Intervention:
+    """The option where the line has it; otherwise the same gradient by a factor on the loss."""
+    line = next((s for s in (term.made, term.site) if s is not None and "reduction" in s.text and "sum" in s.text), None)
+    if line is not None and term.reduction == "sum" and term.coefficient is not None and math.isclose(term.coefficient, 1):
+        return Intervention("mean-reduction", at(line))
+    return Intervention("scale-loss", {"factor": float(f"{1 / factor:.4g}")})
 
 
 def _factor(term: LossTerm) -> tuple[float, str] | None:

@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -105,7 +105,11 @@ def _finding(clipping: Clipping, norm: float, evidence: list[Evidence]) -> Findi
             *evidence,
         ],
         locations=sites(clipping.site),
-        fix=Fix(f"Set the threshold a little above the usual {what} ({norm:.2g}), or leave the clipping out."),
+        fix=Fix(
+            f"Set the threshold a little above the usual {what} ({norm:.2g}), or leave the clipping out.", "unsafe",
+            intervention=Intervention("no-clipping") if nothing
+            else Intervention("scale-clipping", {"factor": float(f"{norm / clipping.threshold:.2g}")}),
+        ),
         separating="" if nothing else f"Train again with a threshold of {norm:.2g}.",
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ from itertools import pairwise
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix, Symptom
+from unstuck.findings import Evidence, Finding, Fix, Intervention, Symptom
 from unstuck.rules import levels
 from unstuck.rules.depth import FEWEST_LAYERS, LARGE, MOSTLY, PER_LAYER, Profile, profiles, weights_by_depth
 from unstuck.rules.paths import sites
@@ -122,7 +122,8 @@ def check(trace: Trace) -> Finding | None:
         bearing="hinders", evidence=evidence, locations=sites(*(p.made for p in place[:2]), facts.loop.step_site),
         fix=Fix(
             "Clip the gradient norm at about 1 before the step"
-            + ("; start the recurrent weight orthogonal, or use an LSTM or GRU." if recurrent else "; use He or Xavier weights.")
+            + ("; start the recurrent weight orthogonal, or use an LSTM or GRU." if recurrent else "; use He or Xavier weights."),
+            "unsafe", intervention=Intervention("clip-gradients", {"norm": 1.0}),
         ),
         separating="Train again with clip_grad_norm_(model.parameters(), 1.0) before the step.",
     )  # fmt: skip

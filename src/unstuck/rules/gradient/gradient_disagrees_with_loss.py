@@ -34,6 +34,7 @@ import math
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix
 from unstuck.rules import levels
+from unstuck.rules.gradient.loss_detached import uncut
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Break, GradientCheck
@@ -86,11 +87,9 @@ def check(trace: Trace) -> Finding | None:
         CODE, "gradient-disagrees-with-loss", "certain", "What backward returns is not the derivative of the loss.",
         bearing="hinders", evidence=evidence,
         locations=sites(*(b.site for b in facts.custom), *(b.site for b in breaks))[:4],
-        fix=Fix(
-            "Correct the backward of the function named; torch.autograd.gradcheck in float64 tells when it is right."
-            if facts.custom
-            else "Leave out the detach or no_grad inside the formula, so that all of it is differentiated."
-        ),
+        fix=Fix("Correct the backward of the function named; torch.autograd.gradcheck in float64 tells when it is right.")
+        if facts.custom
+        else uncut("Leave out the detach or no_grad inside the formula, so that all of it is differentiated.", breaks[0]),
     )  # fmt: skip
 
 

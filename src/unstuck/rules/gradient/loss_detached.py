@@ -28,8 +28,8 @@ PyTorch documentation, "Autograd mechanics"; torch.Tensor.detach; torch.no_grad.
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import sites
+from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules.paths import at, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Break, Facts, Raised
 from unstuck.trace.trace import Trace
@@ -92,11 +92,19 @@ def check(trace: Trace) -> Finding | None:
         bearing="blocks",
         evidence=evidence,
         locations=_locations(facts, cause, error),
-        fix=Fix(
+        fix=uncut(
             "Compute the loss from the model's output with differentiable torch operations only; remove what takes the "
-            "value out of the graph."
+            "value out of the graph.",
+            cause,
         ),
     )
+
+
+def uncut(summary: str, cause: Break | None) -> Fix:
+    """Leaving out what cuts, where it is a word of its own (.detach(), .data): an edit, which cannot be tried from outside."""
+    if cause is None or cause.site is None or cause.reason not in {"detach", "data"}:
+        return Fix(summary)
+    return Fix(summary, "unsafe", intervention=Intervention("reattach", at(cause.site)))
 
 
 def _explanation(facts: Facts) -> Break | None:

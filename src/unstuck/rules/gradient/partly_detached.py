@@ -31,8 +31,8 @@ from __future__ import annotations
 
 import math
 
-from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.gradient.loss_detached import REASONS
+from unstuck.findings import Evidence, Finding
+from unstuck.rules.gradient.loss_detached import REASONS, uncut
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Break, Facts, Parameter
@@ -80,7 +80,7 @@ def check(trace: Trace) -> Finding | None:
             Evidence(text),
         ],
         locations=sites(cause.site, facts.made),
-        fix=Fix("Remove what cuts the path; if the part is meant to stay fixed, set requires_grad to False on it."),
+        fix=uncut("Remove what cuts the path; if the part is meant to stay fixed, set requires_grad to False on it.", cause),
     )  # fmt: skip
 
 

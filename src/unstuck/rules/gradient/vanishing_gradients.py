@@ -28,10 +28,12 @@ Understanding the difficulty of training deep feedforward neural networks, AISTA
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.depth import FEWEST_LAYERS, LARGE, MOSTLY, PER_LAYER, SMALLEST, Profile, profiles, weights_by_depth
 from unstuck.rules.paths import sites
@@ -43,6 +45,7 @@ CODE = "G303"
 NEEDS = ("parameters",)
 EXPLAINS = ("S502", "S505", "I603", "I605", "D207")
 
+TORCH = 1 / math.sqrt(3)  # gain of torch's layers: uniform up to 1 / sqrt(inputs), whose root mean square is that over sqrt(3)
 STILL = 0.01  # a weight that turned and grew by less than 1 % computes what it computed at first, to 1 %
 
 
@@ -84,7 +87,10 @@ def check(trace: Trace) -> Finding | None:
             ),
         ],
         locations=_locations(trace.facts, early),
-        fix=Fix("Use ReLU with He initialisation, residual connections or normalisation layers; or start with larger weights."),
+        fix=Fix(
+            "Use ReLU with He initialisation, residual connections or normalisation layers; or start with larger weights.",
+            "unsafe", intervention=_instead(trace.facts, weights),
+        ),
         separating="Put a LayerNorm in front of each activation, or use Adam, and train again.",
     )  # fmt: skip
 
@@ -120,9 +126,28 @@ def _signal(facts: Facts, weights: list[Parameter]) -> Finding | None:
             )
         ],
         locations=sites(*(p.made for p in weights[:2]), facts.made)[:4],
-        fix=Fix("Start with larger weights (He: sqrt(2 / inputs)), or put a normalisation layer behind each layer."),
+        fix=Fix(
+            "Start with larger weights (He: sqrt(2 / inputs)), or put a normalisation layer behind each layer.", "unsafe",
+            intervention=_larger(facts),
+        ),
         separating="Train again with nn.init.kaiming_normal_ weights, everything else as it is.",
     )  # fmt: skip
+
+
+def _instead(facts: Facts, weights: list[Parameter]) -> Intervention:
+    """Weights drawn too small are drawn again. Those of usual size shrink the gradient by the activations' derivative: steps
+    that do not follow the size of the gradient (Adam) get by with that, where they are not taken already."""
+    gains = [p.first_rms * math.sqrt(p.fan_in) for p in weights if p.first_rms is not None and p.fan_in]
+    usual = not gains or float(np.median(gains)) > 0.5 * TORCH
+    adaptive = any(o.adaptive for o in facts.optimizers if o.steps)
+    return Intervention("adaptive-optimizer") if usual and not adaptive else _larger(facts)
+
+
+def _larger(facts: Facts) -> Intervention:
+    """torch's layers drawn with the gain that keeps the size of the numbers, sqrt(2) before ReLU and 1 elsewhere: as a factor on
+    torch's own."""
+    gain = math.sqrt(2) if any(layer.op == "relu" for layer in facts.layers) else 1.0
+    return Intervention("reinitialise", {"scale": gain / TORCH})
 
 
 def _falls(profile: Profile) -> bool:

@@ -26,7 +26,7 @@ L. Lu et al., Dying ReLU and initialization: theory and numerical examples, Comm
 from __future__ import annotations
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -86,7 +86,9 @@ def check(trace: Trace) -> Finding | None:
         fix=Fix(
             "Leave the biases at 0 and draw the weights with nn.init.kaiming_normal_; or use LeakyReLU."
             if from_start
-            else "Make the first steps shorter (learning rate / 10, or a warm-up); LeakyReLU keeps a gradient."
+            else "Make the first steps shorter (learning rate / 10, or a warm-up); LeakyReLU keeps a gradient.",
+            "unsafe",
+            intervention=Intervention("reinitialise") if from_start else Intervention("scale-learning-rate", {"factor": 0.1}),
         ),
         separating="Train with LeakyReLU in place of this ReLU, everything else as it is.",
     )  # fmt: skip

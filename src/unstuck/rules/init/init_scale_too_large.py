@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -83,7 +83,10 @@ def check(trace: Trace) -> Finding | None:
         ]
         + [consequence],
         locations=sites(worst.made),
-        fix=Fix("Use nn.init.kaiming_normal_(weight), or divide the drawn numbers by the square root of the inputs per unit."),
+        fix=Fix(
+            "Use nn.init.kaiming_normal_(weight), or divide the drawn numbers by the square root of the inputs per unit.", "unsafe",
+            intervention=Intervention("reinitialise"),
+        ),
         separating="Train with the first weights divided by their gain, everything else as it is.",
     )  # fmt: skip
 

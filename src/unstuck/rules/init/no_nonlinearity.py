@@ -26,7 +26,7 @@ neural networks, ICLR 2014.
 from __future__ import annotations
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.learnable import learnable, linear_probe
 from unstuck.rules.paths import sites
@@ -86,7 +86,10 @@ def check(trace: Trace) -> Finding | None:
         shown=shown,
         evidence=evidence,
         locations=sites(first.where if first is not None else None, first.site if first is not None else None, trace.facts.made),
-        fix=Fix("Put an activation between the layers: nn.ReLU()."),
+        fix=Fix(
+            "Put an activation between the layers: nn.ReLU().", "unsafe",
+            intervention=Intervention("add-activation"),
+        ),
     )
 
 

@@ -25,7 +25,7 @@ Y. LeCun et al., Efficient BackProp, 1998, section 4.4. X. Glorot, Y. Bengio, AI
 from __future__ import annotations
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.init.dead_relus import _before
 from unstuck.rules.paths import sites
@@ -78,7 +78,10 @@ def check(trace: Trace) -> Finding | None:
             for one, a, b in found[:3]
         ],
         locations=sites(*_before(trace, layer), layer.where),
-        fix=Fix("Draw smaller weights (nn.init.xavier_uniform_), leave biases at 0, or put a norm layer in front."),
+        fix=Fix(
+            "Draw smaller weights (nn.init.xavier_uniform_), leave biases at 0, or put a norm layer in front.", "unsafe",
+            intervention=Intervention("reinitialise"),
+        ),
         separating="Train with the weights before this layer divided by ten, everything else as it is.",
     )  # fmt: skip
 

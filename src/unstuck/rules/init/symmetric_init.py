@@ -26,7 +26,7 @@ I. Goodfellow, Y. Bengio, A. Courville, Deep Learning, 2016, section 8.4 (breaki
 from __future__ import annotations
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Parameter, ParameterLook
@@ -70,7 +70,7 @@ def check(trace: Trace) -> Finding | None:
                 Evidence(f"{p.name}: all {_units(p)} rows were equal at the first look.", float(_units(p)), "rows", "values")
                 for p in parted[:3]
             ],
-            locations=sites(first.made), fix=Fix(_FIX),
+            locations=sites(first.made), fix=Fix(_FIX, "unsafe", intervention=Intervention("reinitialise")),
             separating="Train with nn.init.kaiming_normal_ in place of the constant, everything else as it is.",
         )  # fmt: skip
     first = min(equal, key=lambda p: p.order or 0)
@@ -91,7 +91,7 @@ def check(trace: Trace) -> Finding | None:
             for p in equal[:3]
         ],
         locations=sites(first.made),
-        fix=Fix(_FIX),
+        fix=Fix(_FIX, "unsafe", intervention=Intervention("reinitialise")),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ import math
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.learnable import learnable, linear_probe
 from unstuck.rules.paths import sites
@@ -87,7 +87,12 @@ def check(trace: Trace) -> Finding | None:
             ),
         ],
         locations=sites(narrow.made),
-        fix=Fix(f"Give {narrow.name} at least {classes} units."),
+        fix=Fix(
+            f"Give {narrow.name} at least {classes} units.", "unsafe",
+            intervention=Intervention(
+                "widen", {"layer": narrow.name.rpartition(".")[0] or narrow.name, "width": max(classes, 10 * width)}
+            ),
+        ),
         separating="Train with this layer ten times as wide, everything else as it is.",
     )  # fmt: skip
 

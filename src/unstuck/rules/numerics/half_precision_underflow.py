@@ -35,7 +35,7 @@ import math
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
@@ -85,7 +85,8 @@ def check(trace: Trace) -> Finding | None:
         CODE, "half-precision-underflow", "likely", summary, bearing="hinders", evidence=evidence,
         locations=sites(facts.made if half else None, *(p.made for p in half[:1]),
                         term.site if term is not None and not half else None, facts.loop.scaler_site, *made),
-        fix=Fix(fix), separating="Train the same model in float32.",
+        fix=Fix(fix, "unsafe", intervention=Intervention("full-precision")),
+        separating="Train the same model in float32.",
     )  # fmt: skip
 
 

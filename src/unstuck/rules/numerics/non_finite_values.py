@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, NonFinite
@@ -84,7 +84,11 @@ def check(trace: Trace) -> Finding | None:
         bearing="hinders" if hinders else "blocks",
         evidence=evidence,
         locations=_locations(facts, found),
-        fix=Fix(_FIXES.get(found.what, _FIXES["loss"])),
+        fix=Fix(
+            _FIXES.get(found.what, _FIXES["loss"]), "unsafe" if found.what == "parameter" else "display",
+            # A weight that broke while the numbers before it were finite was thrown away by its step.
+            intervention=Intervention("scale-learning-rate", {"factor": 0.1}) if found.what == "parameter" else None,
+        ),
     )
 
 

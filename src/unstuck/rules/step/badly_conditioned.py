@@ -30,7 +30,7 @@ from __future__ import annotations
 import numpy as np
 
 from unstuck import symptom
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.learnable import learnable, linear_probe
 from unstuck.rules.paths import sites
@@ -88,7 +88,10 @@ def check(trace: Trace) -> Finding | None:
             Evidence(f"{learn.sentence()} The network is at {state.loss:.4g}.", best.loss, "nats", "statistics"),
         ],
         locations=sites(*(o.made for o in stepping), *(i.site for i in trace.facts.inputs)),
-        fix=Fix("Standardise each column ((x - mean) / std), or use Adam, which scales each weight's step by itself."),
+        fix=Fix(
+            "Standardise each column ((x - mean) / std), or use Adam, which scales each weight's step by itself.", "unsafe",
+            intervention=Intervention("adaptive-optimizer"),
+        ),
         separating="Train with standardised columns, and with Adam, everything else as it is.",
     )  # fmt: skip
 

@@ -49,23 +49,28 @@ def check(trace: Trace) -> Finding | None:
     level = levels.chance(trace)
     if not dropouts or level is None:
         return None
+    strongest = max(dropouts, key=lambda m: m.p or 0)
+    # Dropout multiplies the mean square of what it keeps by 1 / (1 - p): from p = 0.9 on tenfold in every layer, in the signal
+    # as in the gradient. A step that suits the network is then too long from the first one on.
+    tenfold = (strongest.p or 0) >= 0.9
     pairs = [
         (p.after, p.evaluation) for p in trace.facts.probes
         if levels.known(p.after) is not None and levels.known(p.evaluation) is not None
     ]  # fmt: skip
-    late = pairs[len(pairs) // 2 :]
+    early = [a - e for a, e in pairs[:3] if a is not None and e is not None]
+    burst = tenfold and len(early) > 1 and sum(g > level for g in early) > len(early) / 2
+    late = pairs[:3] if burst else pairs[len(pairs) // 2 :]
     gaps = [a - e for a, e in late if a is not None and e is not None]
     if len(gaps) < 2:
         return None
     answers = _answers(trace)
-    if gaps[-1] <= GAP * level and answers is None:
+    if gaps[-1] <= GAP * level and answers is None and not burst:
         return None
     training, evaluation = late[-1]
-    strongest = max(dropouts, key=lambda m: m.p or 0)
-    # Dropout adds a variance of p / (1 - p) times the signal's own: from 9 on the last probe alone is enough.
-    if np.mean([g > GAP * level for g in gaps]) <= 0.5 and (strongest.p or 0) < 0.9:
+    milder = min(0.5, max(0.1, round(1 - (strongest.p or 0), 2)))  # a keep probability in the wrong place is the usual slip
+    if np.mean([g > GAP * level for g in gaps]) <= 0.5 and not tenfold:  # there the last probe alone is enough
         return None
-    if answers is not None and gaps[-1] <= GAP * level:
+    if answers is not None and not burst and gaps[-1] <= GAP * level:
         more = Evidence(
             f"At the last probes {answers[1]:.0%} of the same batch are right in evaluation mode, {answers[0]:.0%} in training "
             "mode.", value=answers[1] - answers[0], unit="share", source="probe",
@@ -81,8 +86,8 @@ def check(trace: Trace) -> Finding | None:
         bearing="hinders",
         evidence=[
             Evidence(
-                f"At {sum(g > GAP * level for g in gaps)} of the last {len(gaps)} probes the loss of the same batch is lower in "
-                f"evaluation mode, by {float(np.median(gaps)):.3g} nats (chance is {level:.4g}).",
+                f"At {sum(g > GAP * level for g in gaps)} of the {'first' if burst else 'last'} {len(gaps)} probes the loss of the "
+                f"same batch is lower in evaluation mode, by {float(np.median(gaps)):.3g} nats (chance is {level:.4g}).",
                 value=float(np.median(gaps)), unit="nats", source="probe",
             ),
             *([more] if more is not None else []),
@@ -91,12 +96,12 @@ def check(trace: Trace) -> Finding | None:
                 value=strongest.p, unit="share", source="values",
             ),
         ],
+        explains=["G304", "N701", "S501"] if burst else [],
         locations=sites(strongest.made, *(m.made for m in dropouts if m.p == strongest.p)),
         fix=Fix(
-            f"Use p = {min(0.5, max(0.1, round(1 - (strongest.p or 0), 2))):g}.", "unsafe",
-            intervention=Intervention("set-dropout", {"p": 0.1}),
+            f"Use p = {milder:g}.", "unsafe", intervention=Intervention("set-dropout", {"p": milder}),
         ),
-        separating="Train with dropout 0.1, everything else as it is.",
+        separating=f"Train with dropout {milder:g}, everything else as it is.",
     )  # fmt: skip
 
 

@@ -52,17 +52,16 @@ def check(trace: Trace) -> Finding | None:
     if not weights or 2 * len(shrunk) <= len(weights):
         return None
     optimizer = next((o for o in trace.facts.optimizers if o.steps and o.weight_decay > 0), None)
-    if optimizer is not None:
-        why = _explained(trace, optimizer, shrunk)
-        if why is None:
-            return None
-    else:
+    why = _explained(trace, optimizer, shrunk) if optimizer is not None else None
+    if why is None:
         # A penalty written into the loss: the gradient that shrinks the weights is the penalty's own, and what the loss
         # term could still learn is nothing. A training that learns was left out above.
         if not _along_the_weights(shrunk):
             return None
+        optimizer = None
         why = Evidence(
-            "The optimizer has no weight decay, so the gradient itself points along the weights: a penalty inside the loss.",
+            "Most of the gradient points along the weights, and the optimizer's own weight decay does not explain it: a penalty "
+            "inside the loss.",
             source="statistics",
         )  # fmt: skip
     first = sum(p.looks[0].weight_norm for p in shrunk)
@@ -115,10 +114,11 @@ def _explained(trace: Trace, optimizer: Optimizer, shrunk: list[Parameter]) -> E
 
 
 def _along_the_weights(shrunk: list[Parameter]) -> bool:
-    """An update of norm u that only shortens a weight of norm w takes u off its norm; a sideways one adds u^2 / 2w."""
-    gone = [p.looks[0].weight_norm - p.looks[1].weight_norm for p in shrunk]
-    spent = [p.looks[0].update_norm * max(1, p.looks[1].step - p.looks[0].step) for p in shrunk]
-    return sum(gone) > 0.5 * sum(spent) > 0
+    """Is most of the gradient (of its square, over the first looks) the part along the weights? In high dimensions the data's
+    own gradient is nearly orthogonal to them, and behind a norm layer it is so exactly."""
+    looks = [look for p in shrunk for look in p.looks[:3] if look.grad_norm > 0]
+    along = sum((look.along * look.grad_norm) ** 2 for look in looks if look.along > 0)
+    return along > 0.5 * sum(look.grad_norm**2 for look in looks) > 0
 
 
 def _loss_site(trace: Trace):

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 
-from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade
+from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LossTerm, OpNode, Parameter, Site
@@ -125,7 +125,10 @@ def _finding(
     return Finding(
         CODE, "frozen-parameters", grade, summary, bearing=bearing, evidence=evidence,
         locations=sites(*facts.loop.freezes, where, facts.made),
-        fix=Fix("Freeze before the new layers are put in, or set requires_grad to True on what should learn."),
+        fix=Fix(
+            "Freeze before the new layers are put in, or set requires_grad to True on what should learn.", "unsafe",
+            intervention=Intervention("unfreeze"),
+        ),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ None.
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.trace import Trace
@@ -76,7 +76,10 @@ def check(trace: Trace) -> Finding | None:
         bearing="blocks",
         evidence=evidence,
         locations=sites(loop.zero_site, loop.step_site, loop.backward_site),
-        fix=Fix("Order of one iteration: zero_grad, forward, backward, step."),
+        fix=Fix(
+            "Order of one iteration: zero_grad, forward, backward, step.", "safe",
+            intervention=Intervention("keep-gradients-until-step"),
+        ),
     )
 
 
@@ -108,7 +111,10 @@ def _inside_closure(trace: Trace) -> Finding | None:
             ),
         ],
         locations=sites(loop.zero_site, loop.step_site, loop.backward_site),
-        fix=Fix("In the closure: zero_grad, forward, backward, return the loss."),
+        fix=Fix(
+            "In the closure: zero_grad, forward, backward, return the loss.", "safe",
+            intervention=Intervention("keep-gradients-until-step"),
+        ),
     )  # fmt: skip
 
 

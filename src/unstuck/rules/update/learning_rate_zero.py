@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Optimizer
@@ -53,7 +53,7 @@ def check(trace: Trace) -> Finding | None:
     if not stepping or facts.loop.functional:
         return None
     if all(_never_moves(o, trace) for o in stepping) and not any(p.held and p.changed for p in facts.parameters):
-        return _zero(stepping[0])
+        return _zero(stepping[0], trace)
     if len(stepping) > 1:
         return None
     return _mostly_zero(trace, stepping[0]) or _decayed(trace, stepping[0])
@@ -69,7 +69,7 @@ def _never_moves(optimizer: Optimizer, trace: Trace) -> bool:
     return below >= 3 and below == loop.no_effect == loop.no_effect_checked
 
 
-def _zero(optimizer: Optimizer) -> Finding:
+def _zero(optimizer: Optimizer, trace: Trace) -> Finding:
     if optimizer.lr_zero_steps >= MOSTLY * optimizer.steps:
         summary = f"The learning rate was 0 at all {optimizer.steps} steps."
         evidence = Evidence(
@@ -88,8 +88,21 @@ def _zero(optimizer: Optimizer) -> Finding:
     return Finding(
         CODE, "learning-rate-zero", "certain", summary, bearing="blocks", evidence=[evidence],
         locations=sites(optimizer.scheduler, optimizer.made),
-        fix=Fix("Set a learning rate above 0; where a scheduler computes it, print what it returns first."),
+        fix=Fix(
+            "Set a learning rate above 0; where a scheduler computes it, print what it returns first.", "unsafe",
+            intervention=_rate_instead(optimizer, trace),
+        ),
     )  # fmt: skip
+
+
+def _rate_instead(optimizer: Optimizer, trace: Trace) -> Intervention:
+    """What a scheduler took away comes back; a rate of 0 becomes torch's default; what half precision rounds away does not
+    need another rate but another format."""
+    if optimizer.scheduler is not None:
+        return Intervention("constant-learning-rate")
+    if 2 * optimizer.lr_zero_steps < optimizer.steps and any(p.trainable and "16" in p.dtype for p in trace.facts.parameters):
+        return Intervention("full-precision")
+    return Intervention("set-learning-rate", {"lr": 1e-3 if optimizer.adaptive else 1e-2})
 
 
 def _mostly_zero(trace: Trace, optimizer: Optimizer) -> Finding | None:
@@ -99,7 +112,7 @@ def _mostly_zero(trace: Trace, optimizer: Optimizer) -> Finding | None:
     chance, now = _mean(trace.series["chance"]), _mean(trace.series["loss"][-max(10, len(trace.series) // 10) :])
     if chance is None or now is None or now <= HIGH * chance:
         return None
-    finding = _zero(optimizer)
+    finding = _zero(optimizer, trace)
     finding.bearing = "hinders"
     finding.summary = f"The learning rate was 0 at {optimizer.lr_zero_steps} of {optimizer.steps} steps."
     return finding
@@ -149,7 +162,10 @@ def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
             ),
         ],
         locations=sites(optimizer.scheduler, optimizer.made),
-        fix=Fix("Call the scheduler once per unit that it counts in (epochs, not batches), and mode='min' for a loss."),
+        fix=Fix(
+            "Call the scheduler once per unit that it counts in (epochs, not batches), and mode='min' for a loss.", "unsafe",
+            intervention=Intervention("constant-learning-rate"),
+        ),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ please do so before constructing optimizers for it" (older documentation of torc
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, Optimizer, Parameter
@@ -85,7 +85,10 @@ def check(trace: Trace) -> Finding | None:
         bearing="blocks" if whole else "hinders",
         evidence=evidence,
         locations=sites(first.made, facts.made, first.step_site),
-        fix=Fix("Build the optimizer once the model is final: after copies, replaced layers, new weights."),
+        fix=Fix(
+            "Build the optimizer once the model is final: after copies, replaced layers, new weights.", "unsafe",
+            intervention=Intervention("add-parameters"),
+        ),
     )
 
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Parameter
@@ -75,7 +75,9 @@ def check(trace: Trace) -> Finding | None:
         locations=sites(stepping[0].made, facts.made),
         fix=Fix(
             "Pass these parameters to the optimizer (layers in a Python list need nn.ModuleList); "
-            "if they are meant to stay fixed, set requires_grad to False on them."
+            "if they are meant to stay fixed, set requires_grad to False on them.",
+            "unsafe",
+            intervention=Intervention("add-parameters"),
         ),
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ torch.optim: "the function can be called once the gradients are computed using e
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.rules.update.step_has_no_effect import update_by_hand
 from unstuck.trace import synthetic
@@ -67,7 +67,10 @@ def check(trace: Trace) -> Finding | None:
             ),
         ],
         locations=sites(loop.backward_site, *(o.made for o in facts.optimizers), facts.made),
-        fix=Fix("Call optimizer.step() after loss.backward(), with parentheses, where it is reached in every epoch."),
+        fix=Fix(
+            "Call optimizer.step() after loss.backward(), with parentheses, where it is reached in every epoch.", "unsafe",
+            intervention=Intervention("call-step"),
+        ),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ import math
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import RESHAPING, sites
+from unstuck.rules.paths import RESHAPING, sites, without
 from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below
 from unstuck.theory import floors
 from unstuck.trace import synthetic
@@ -63,9 +63,9 @@ def check(trace: Trace) -> Finding | None:
         floor, width = floor_of(node, scale, classes, binary)
         chance = math.log(2 if binary else classes)
         weighted = term.sample_weighted or bool(term.pos_weight)
-        cosine = node.op == "cosine_similarity"
+        cosine = node.op in {"cosine_similarity", "unit_norm"}
         grade = "certain"
-        named = "cosine similarity" if cosine else node.op
+        named = {"cosine_similarity": "cosine similarity", "unit_norm": "division by the norm"}.get(node.op, node.op)
         evidence = [
             Evidence(
                 f"The autograd graph has a {named} under the loss"
@@ -80,17 +80,19 @@ def check(trace: Trace) -> Finding | None:
             level = recent_level(trace)
             if not term.judged or weighted or not exact or in_batch(term) or level is None:
                 continue
-            if abs(level - floor) > BAND * chance:
-                continue
-            grade = "likely"
-            evidence.append(
-                Evidence(
-                    f"The loss has come down to {level:.4f} nats and stays there: on its floor.",
-                    value=level,
-                    unit="nats",
-                    source="statistics",
+            # A scale is a choice, and shown wrong where the loss sits on its floor. No scale at all was forgotten.
+            if abs(level - floor) <= BAND * chance:
+                grade = "likely"
+                evidence.append(
+                    Evidence(
+                        f"The loss has come down to {level:.4f} nats and stays there: on its floor.",
+                        value=level,
+                        unit="nats",
+                        source="statistics",
+                    )
                 )
-            )
+            elif scale != 1:
+                continue
         known = exact and not weighted
         if known:
             who = "The loss" if binary else f"With {classes} classes the loss"
@@ -113,10 +115,11 @@ def check(trace: Trace) -> Finding | None:
             locations=sites(node.made, node.site),
             floor=floor if known else None,
             fix=Fix(
-                "Multiply the cosine by a scale (for instance 16 to 64, or a learned one) before the loss."
+                "Multiply the normalised numbers by a scale (for instance 16 to 64, or a learned one) before the loss."
                 if cosine
                 else f"Remove the {node.op} behind the last layer and give the raw logits to the loss.",
-                "unsafe" if cosine else "safe",
+                "display" if cosine else "safe",
+                intervention=None if cosine else without(node, trace.facts.layers),
             ),
         )
     return None
@@ -135,9 +138,11 @@ def bounding_op(term: LossTerm, binary: bool) -> tuple[OpNode, float, bool] | No
                 return None  # a learned bias widens the range; a shift moves the range of a binary logit
         elif node.op == "dropout":
             exact = False  # it stretches what it keeps by 1/(1-p)
-        elif node.op in {"sigmoid", "tanh", "softmax", "cosine_similarity"}:
+        elif node.op in {"sigmoid", "tanh", "softmax", "cosine_similarity", "unit_norm"}:
             if binary and node.op != "tanh":
                 return None
+            if node.op == "unit_norm" and (node.dim is None or axis_below(term.path, i, term.class_axis or 1) != node.dim):
+                return None  # along another axis than the classes: another range
             if node.op == "softmax":
                 if scale == 1 or term.class_axis is None:
                     return None
@@ -155,6 +160,9 @@ def floor_of(node: OpNode, scale: float, classes: int, binary: bool) -> tuple[fl
         return floors.bounded_logits(2, scale), 2 * scale
     if node.op == "cosine_similarity":
         return floors.bounded_logits(classes, floors.cosine_width(classes, scale)), 2 * scale
+    if node.op == "unit_norm":
+        width = floors.unit_norm_width(classes, scale)
+        return floors.bounded_logits(classes, width), math.sqrt(2) * scale
     width = (2 if node.op == "tanh" else 1) * scale
     return floors.bounded_logits(classes, width), width
 

@@ -29,8 +29,8 @@ from __future__ import annotations
 
 import math
 
-from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import RESHAPING, sites
+from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules.paths import RESHAPING, at, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode, Raised
 from unstuck.trace.trace import Trace
@@ -137,11 +137,15 @@ def _finding(term: LossTerm, evidence: list[Evidence], *, blocks: bool, view: Op
         "A view has mixed the classes with other axes." if view is not None
         else "The classes are not on axis 1, where the loss looks for them.",
         bearing="blocks" if blocks else "hinders",
+        shown=True,  # what falls is not the loss of the classes: that it falls shows nothing
         evidence=evidence,
         locations=sites(view.site, term.site, term.made) if view is not None else sites(term.site, term.made),
         fix=Fix(
             "Use permute or transpose to exchange axes, and only then flatten with reshape." if view is not None
-            else f"Move the classes to axis 1 before the loss: out.{move}; or flatten outputs and labels alike."
+            else f"Move the classes to axis 1 before the loss: out.{move}; or flatten outputs and labels alike.",
+            # Which axes a view should have exchanged, and where it is flattened afterwards, is a matter of the reader.
+            "display" if view is not None else "safe",
+            intervention=None if view is not None else Intervention("transpose-classes", at(term.site)),
         ),
     )  # fmt: skip
 

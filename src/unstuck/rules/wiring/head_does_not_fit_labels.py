@@ -28,8 +28,8 @@ shape.
 
 from __future__ import annotations
 
-from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade
-from unstuck.rules.paths import RESHAPING, more_classes, next_op, sites
+from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade, Intervention
+from unstuck.rules.paths import RESHAPING, at, instead, more_classes, next_op, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LabelStats, LossTerm, Raised
 from unstuck.trace.trace import Trace
@@ -106,14 +106,14 @@ def _wrong_form(facts: Facts, term: LossTerm) -> Finding | None:
             term, "The labels are one-hot rows of whole numbers, where the loss wants class numbers.", "blocks",
             [said, Evidence(f"The loss was given {shapes}, all of them 0 or 1, as integers.", source="values")],
             "Give the class numbers (drop the one-hot encoding), or the one-hot rows as floating-point numbers.",
-            loss_first=True,
+            loss_first=True, intervention=instead(term, "cross_entropy"),
         )  # fmt: skip
     if len(term.target_shape) == len(term.input_shape) and term.target_shape[-1] == 1:
         return _finding(
             term, "The labels have one axis too many for the loss.", "blocks",
             [said, Evidence(f"The loss was given {shapes}; it wants plain class numbers.", source="values")],
             "Remove the last axis of the labels: y.squeeze(1).",
-            loss_first=True,
+            loss_first=True, intervention=Intervention("align-targets", at(term.site)),
         )  # fmt: skip
     return None
 
@@ -160,7 +160,10 @@ def _too_few(facts: Facts, term: LossTerm) -> Finding | None:
         else f"Give the last layer {int(labels.highest) + 1} outputs, one for each class from 0 to "
             f"{labels.highest:.0f}."
     )
-    return _finding(term, summary, "blocks", evidence, fix)
+    binary = classes == 1 and labels.lowest == 0 and labels.highest == 1
+    return _finding(
+        term, summary, "blocks", evidence, fix, intervention=instead(term, "bce_with_logits") if binary else None
+    )  # fmt: skip
 
 
 def _one_unit(term: LossTerm) -> Finding | None:
@@ -228,13 +231,13 @@ def _one_score_per_sample(term: LossTerm) -> Finding | None:
             ),
         ],
         "Use BCEWithLogitsLoss on the one output, or two outputs with CrossEntropyLoss and integer labels.",
-        grade="likely",
+        grade="likely", intervention=instead(term, "bce_with_logits") if labels.highest == 1 else None,
     )  # fmt: skip
 
 
 def _finding(
     term: LossTerm, summary: str, bearing: Bearing, evidence: list[Evidence], fix: str, *, grade: Grade = "certain",
-    loss_first: bool = False,
+    loss_first: bool = False, intervention: Intervention | None = None,
 ) -> Finding:  # fmt: skip
     head = term.path[-1].where if term.path and term.path_end == "parametric" else None
     loss = (term.made, term.site)
@@ -246,7 +249,7 @@ def _finding(
         bearing=bearing,
         evidence=evidence,
         locations=sites(*loss[::-1], head) if loss_first else sites(head, *loss),
-        fix=Fix(fix),
+        fix=Fix(fix, "display" if intervention is None else "unsafe", intervention=intervention),
     )
 
 

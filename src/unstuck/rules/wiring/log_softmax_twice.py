@@ -26,7 +26,7 @@ log_softmax(x) = x - ln(sum exp x); for log-probabilities the sum is 1.
 from __future__ import annotations
 
 from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import RESHAPING, sites
+from unstuck.rules.paths import RESHAPING, sites, without
 from unstuck.rules.wiring.softmax_over_wrong_axis import axis_below
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
@@ -43,7 +43,8 @@ def check(trace: Trace) -> Finding | None:
         node = _second(term)
         if node is None:
             continue
-        what = "a LogSoftmax" if node.op == "log_softmax" else "the logarithm of a Softmax"
+        alone = node.op == "log_softmax"  # without a softmax its logarithm would be left over
+        what = "a LogSoftmax" if alone else "the logarithm of a Softmax"
         return Finding(
             CODE,
             "log-softmax-twice",
@@ -57,7 +58,8 @@ def check(trace: Trace) -> Finding | None:
             ],
             locations=sites(node.made, node.site),
             fix=Fix("Leave out one of the two: raw logits with CrossEntropyLoss, or NLLLoss on "
-                "log-probabilities.", "safe"),
+                "log-probabilities.", "safe" if alone else "display",
+                intervention=without(node, trace.facts.layers) if alone else None),
         )
     return None
 

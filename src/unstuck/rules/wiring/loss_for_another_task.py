@@ -29,8 +29,8 @@ G. W. Brier, 1950. X. Glorot, Y. Bengio, 2010, section 4.1 (plateaus of the quad
 
 from __future__ import annotations
 
-from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade
-from unstuck.rules.paths import sites
+from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade, Intervention
+from unstuck.rules.paths import instead, sites
 from unstuck.rules.wiring.head_does_not_fit_labels import REGRESSIONS, columns, contiguous, out_of_reach
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LabelStats, LossTerm, OpNode
@@ -109,6 +109,7 @@ def classification_target(term: LossTerm) -> str:
 def _finding(
     term: LossTerm, summary: str, grade: Grade, bearing: Bearing, evidence: list[Evidence], fix: str
 ) -> Finding:
+    intervention = _entropy(term)
     return Finding(
         CODE,
         "loss-for-another-task",
@@ -117,9 +118,21 @@ def _finding(
         bearing=bearing,
         evidence=evidence,
         locations=sites(term.made, term.site),
-        fix=Fix(fix, "unsafe"),
+        fix=Fix(fix, "display" if intervention is None else "unsafe", intervention=intervention),
         separating="" if grade == "certain" else "Train the same model with cross-entropy and compare the accuracy.",
     )
+
+
+def _entropy(term: LossTerm) -> Intervention | None:
+    """The cross-entropy that takes these outputs and targets; None where the last layer has too few outputs for it."""
+    labels = term.labels
+    if labels.kind == "one-hot" and (columns(term) or 0) > 1 and term.kind not in _MARGINS:
+        loss = "cross_entropy"
+    elif labels.kind in {"binary", "one-hot"} and sorted(labels.distinct) == [0.0, 1.0]:
+        loss = "bce_with_logits"
+    else:
+        return None  # whole numbers for one output: it takes as many outputs as classes
+    return instead(term, loss, next((n for n in term.path if n.op in _SATURATING), None))
 
 
 def sick() -> Trace:

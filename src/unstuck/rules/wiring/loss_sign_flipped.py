@@ -26,7 +26,7 @@ torch.optim: "maximize (bool, optional) - maximize the objective with respect to
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
+from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Loop, Optimizer, Site
@@ -94,7 +94,7 @@ def check(trace: Trace) -> Finding | None:
         bearing="blocks",
         evidence=evidence,
         locations=locations,
-        fix=Fix(fix),
+        fix=Fix(fix, "safe", intervention=Intervention("negate-loss")),
     )
 
 

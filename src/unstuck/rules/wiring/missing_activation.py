@@ -25,8 +25,8 @@ torch.nn.BCELoss: "the input should be between 0 and 1"; torch.nn.BCEWithLogitsL
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import RESHAPING, sites
+from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules.paths import RESHAPING, at, sites
 from unstuck.rules.wiring.sigmoid_twice import one_unit
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LossTerm, OpNode, Raised, TermValues
@@ -80,7 +80,13 @@ def check(trace: Trace) -> Finding | None:
             bearing="blocks" if raised is not None else "hinders",
             evidence=evidence,
             locations=sites(head.made, head.site, term.made, term.site),
-            fix=Fix("Use BCEWithLogitsLoss on the raw output, or put a sigmoid behind the last layer.", "safe"),
+            fix=Fix(
+                "Use BCEWithLogitsLoss on the raw output, or put a sigmoid behind the last layer.",
+                # What a clamp has cut off no sigmoid brings back: the clamp must go, too.
+                "safe" if clamp is None else "display",
+                intervention=Intervention("insert-activation", {"activation": "sigmoid", **at(term.made or term.site)})
+                if clamp is None else None,
+            ),
         )
     return None
 

@@ -26,8 +26,8 @@ torch.nn.NLLLoss: "the input given through a forward call is expected to contain
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import RESHAPING, next_op, sites
+from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules.paths import RESHAPING, at, instead, next_op, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import OpNode
 from unstuck.trace.trace import Trace
@@ -73,7 +73,11 @@ def check(trace: Trace) -> Finding | None:
             )
             locations = sites(node.made, node.site) if on_path and node is not None else sites(term.made, term.site)
             what, floor = "probabilities", -1.0
-            fix = Fix("Use log_softmax instead of softmax in front of NLLLoss, or raw logits with CrossEntropyLoss.")
+            fix = Fix(
+                "Use log_softmax instead of softmax in front of NLLLoss, or raw logits with CrossEntropyLoss.",
+                "safe" if on_path else "display",
+                intervention=instead(term, "cross_entropy", node if on_path else None),
+            )  # fmt: skip
         elif (values.highest is not None and values.highest > 0) or (node is not None and node.op in _HEADS):
             evidence = []
             if node is not None and node.op in _HEADS:
@@ -94,7 +98,13 @@ def check(trace: Trace) -> Finding | None:
             )
             locations, floor = sites(term.made, term.site), None
             what = "raw logits"
-            fix = Fix("Use CrossEntropyLoss on the raw logits, or put log_softmax in front of NLLLoss.")
+            dim = 1 if term.class_axis is None else term.class_axis
+            fix = Fix(
+                "Use CrossEntropyLoss on the raw logits, or put log_softmax in front of NLLLoss.", "safe",
+                intervention=Intervention(
+                    "insert-activation", {"activation": "log_softmax", "dim": dim, **at(term.made or term.site)}
+                ),
+            )  # fmt: skip
         else:
             continue
         return Finding(
@@ -103,6 +113,7 @@ def check(trace: Trace) -> Finding | None:
             "certain",
             f"NLLLoss is given {what} where it expects log-probabilities.",
             bearing="hinders",
+            shown=True,  # what falls is not the loss of the classes: that it falls shows nothing
             evidence=evidence,
             locations=locations,
             floor=floor,

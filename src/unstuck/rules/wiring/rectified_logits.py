@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 
 from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import RESHAPING, next_op, sites
+from unstuck.rules.paths import RESHAPING, next_op, sites, without
 from unstuck.trace import synthetic
 from unstuck.trace.facts import OpNode
 from unstuck.trace.trace import Trace
@@ -82,7 +82,10 @@ def check(trace: Trace) -> Finding | None:
             shown=bool(share) and missed,
             evidence=evidence,
             locations=sites(node.made, node.site),
-            fix=Fix("Remove the ReLU behind the last layer and give the raw logits to the loss.", "safe"),
+            fix=Fix(
+                "Remove the ReLU behind the last layer and give the raw logits to the loss.", "safe",
+                intervention=without(node, trace.facts.layers),
+            ),
         )
     return None
 

@@ -29,8 +29,8 @@ of an input in [0, 1] is at least ln(1 + 1/e) for a positive and ln 2 for a nega
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix, Intervention
-from unstuck.rules.paths import RESHAPING, next_op, sites
+from unstuck.findings import Evidence, Finding, Fix
+from unstuck.rules.paths import RESHAPING, next_op, sites, without
 from unstuck.theory import floors
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LabelStats, LossTerm, OpNode
@@ -96,8 +96,8 @@ def check(trace: Trace) -> Finding | None:
             fix=Fix(
                 f"Remove the {what} from the model's output: the loss applies sigmoid itself. Where predictions are "
                 "made, compare the raw output with 0 instead of 0.5.",
-                "safe",
-                intervention=Intervention("logit-of-loss-input"),
+                "safe" if node.op == what else "display",
+                intervention=without(node, trace.facts.layers, what),
             ),
         )
     return None

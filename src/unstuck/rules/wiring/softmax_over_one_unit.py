@@ -27,7 +27,7 @@ softmax(x) = e^x / e^x = 1 for one entry. torch.nn.BCELoss clamps its logarithms
 from __future__ import annotations
 
 from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import instead, sites
 from unstuck.rules.wiring.sigmoid_twice import one_unit
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode
@@ -68,10 +68,17 @@ def check(trace: Trace) -> Finding | None:
             locations=locations,
             fix=Fix(
                 "Two classes: return the raw logit of the one unit and use BCEWithLogitsLoss. More classes: as many "
-                "units as classes and CrossEntropyLoss on the raw logits."
+                "units as classes and CrossEntropyLoss on the raw logits.",
+                "unsafe" if _two_classes(term) else "display",
+                intervention=instead(term, "bce_with_logits", node) if _two_classes(term) else None,
             ),
         )
     return None
+
+
+def _two_classes(term: LossTerm) -> bool:
+    """One unit is enough for labels 0 and 1 (all 0, too); more classes need more units."""
+    return term.labels.lowest == 0 and term.labels.highest is not None and term.labels.highest <= 1
 
 
 def _single(node: OpNode) -> bool:

@@ -33,8 +33,8 @@ from __future__ import annotations
 import itertools
 import math
 
-from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import RESHAPING, sites
+from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules.paths import RESHAPING, at, sites
 from unstuck.theory import floors
 from unstuck.trace import synthetic
 from unstuck.trace.facts import LossTerm, OpNode, Site
@@ -135,6 +135,7 @@ def _on_path(term: LossTerm) -> Finding | None:
         ],
         sites(node.made, node.site),
         classes - len(shape),
+        place=node.where,
     )
 
 
@@ -228,20 +229,26 @@ def _start(length: int, classes: int) -> Evidence:
     )
 
 
-def _finding(evidence: list[Evidence], locations: list[Site], dim: int | None, floor: float | None = None) -> Finding:
+def _finding(
+    evidence: list[Evidence], locations: list[Site], dim: int | None, floor: float | None = None, place: Site | None = None
+) -> Finding:
+    """`place` is the line of the softmax; a softmax written by hand, or inside the loss, has none that could be told."""
     return Finding(
         CODE,
         "softmax-over-wrong-axis",
         "certain",
         "The softmax runs over the wrong axis: samples compete with each other instead of classes.",
         bearing="hinders",
+        shown=True,  # what falls is not the loss of the classes: that it falls shows nothing
         evidence=evidence,
         locations=locations,
         floor=floor,
         fix=Fix(
             "Return the raw logit of the one unit and use BCEWithLogitsLoss."
             if dim is None
-            else f"Run the softmax over the class axis, dim={dim}, or return raw logits and use CrossEntropyLoss."
+            else f"Run the softmax over the class axis, dim={dim}, or return raw logits and use CrossEntropyLoss.",
+            "display" if dim is None or place is None else "safe",
+            intervention=None if dim is None else Intervention("change-dim", {"dim": dim, **at(place or locations[-1])}),
         ),
     )
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 
 from unstuck.findings import Evidence, Finding, Fix, Intervention
-from unstuck.rules.paths import RESHAPING, next_op, sites
+from unstuck.rules.paths import RESHAPING, at, next_op, sites, without
 from unstuck.trace import synthetic
 from unstuck.trace.facts import OpNode
 from unstuck.trace.trace import Trace
@@ -77,7 +77,8 @@ def check(trace: Trace) -> Finding | None:
                     source="values",
                 )
             )
-        first = node if node is not None and node.op == "softmax" else (term.path[0] if term.path else None)
+        on_path = node is not None and node.op == "softmax"
+        first = node if on_path else (term.path[0] if term.path else None)
         return Finding(
             CODE,
             "softmax-twice",
@@ -90,8 +91,10 @@ def check(trace: Trace) -> Finding | None:
             fix=Fix(
                 "Remove the softmax from the model's output: cross-entropy applies log-softmax itself. Use softmax only "
                 "where you show or compare probabilities.",
-                "safe",
-                intervention=Intervention("log-of-loss-input"),
+                "safe" if on_path else "display",
+                # Where it cannot be matched to a call (a softmax by hand) the experiment takes log(p) at the loss.
+                intervention=without(node, trace.facts.layers) if on_path and node is not None
+                else Intervention("remove-activation", {"activation": "softmax", **at(first.where if first else term.site)}),
             ),
         )
     return None

@@ -5,7 +5,9 @@ Broadcasting stretches [N, 1] against [N] to [N, N]. The loss is then the mean o
 different samples. torch warns once, and goes on.
 
 ## What is seen
-The two shapes as they were passed to the loss, or to the subtraction in it, before they were stretched.
+The two shapes as they were passed to the loss, or to the subtraction in it, before they were stretched. In a loss of the
+user's own: an operation that stretched both, one of them computed and the other data, and nothing but operations on
+each entry and sums or means between it and the loss.
 
 ## Why training gets stuck
 Every output is drawn to all targets alike, so the best answer is the same for every sample: their mean. The mean
@@ -16,8 +18,9 @@ rate.
 The same shape on both sides: out.squeeze(1) or y.unsqueeze(1).
 
 ## Not to be confused with
-Pairwise losses, which compare all outputs of a batch with each other on purpose. Several columns per sample against
-one target column, [N, Q] and [N, 1], as in quantile regression.
+Pairwise losses, which compare all outputs of a batch with each other on purpose; those with a mask, a minimum or a softmax
+over the pairs, or with a second matrix of outputs against outputs (MMD). Several columns per sample against one target
+column, [N, Q] and [N, 1], as in quantile regression. A loss per sample times weights of another shape.
 
 ## References
 torch broadcasting semantics; the warning of torch.nn.functional.mse_loss, "using a target size that is different to
@@ -26,8 +29,8 @@ the input size". Floor: argmin over p of the mean of l(p, y_j) is the same for e
 
 from __future__ import annotations
 
-from unstuck.findings import Evidence, Finding, Fix
-from unstuck.rules.paths import sites
+from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules.paths import at, sites
 from unstuck.rules.wiring.sigmoid_twice import one_unit
 from unstuck.theory import floors
 from unstuck.trace import synthetic
@@ -35,7 +38,7 @@ from unstuck.trace.facts import LossTerm
 from unstuck.trace.trace import Trace
 
 CODE = "W110"
-NEEDS = ("terms",)
+NEEDS = ()
 
 _KINDS = frozenset({"mse", "l1", "smooth-l1", "huber", "bce", "bce-logits", "poisson", "soft-margin", "unknown"})
 
@@ -83,12 +86,44 @@ def check(trace: Trace) -> Finding | None:
             "certain",
             "Outputs and targets have different shapes, and every output is compared with the targets of all samples.",
             bearing="hinders",
+            shown=True,  # what falls is not the loss of the classes: that it falls shows nothing
             evidence=evidence,
             locations=sites(term.broadcast, term.site, term.made),
             floor=floor,
-            fix=Fix("Give both sides the same shape: out.squeeze(1), or y.unsqueeze(1).", "safe"),
+            fix=Fix(
+                "Give both sides the same shape: out.squeeze(1), or y.unsqueeze(1).", "safe",
+                intervention=Intervention("align-targets", at(term.broadcast or term.site)),
+            ),
         )
-    return None
+    return _by_hand(trace)
+
+
+def _by_hand(trace: Trace) -> Finding | None:
+    """A loss of the user's own: the operation was seen, and that the loss is a sum over all pairs."""
+    stretched = trace.facts.stretched
+    if not stretched:
+        return None
+    first = stretched[0]
+    rows = max(first.shapes[0])
+    shapes = " and ".join("[" + ", ".join(map(str, s)) + "]" for s in first.shapes)
+    return Finding(
+        CODE, "target-broadcast", "certain",
+        "Outputs and targets have different shapes, and every output is compared with the targets of all samples.",
+        bearing="hinders",
+        evidence=[
+            Evidence(
+                f"The loss combined tensors of shape {shapes} and is a sum over all {rows} x {rows} pairs; one of the two "
+                "is computed by the model, the other is data.",
+                value=float(rows), unit="rows", source="values",
+            ),
+            Evidence(
+                "Such a sum has one and the same term for every sample, so the best answer is the same for every sample.",
+                source="values",
+            ),
+        ],
+        locations=sites(*(s.site for s in stretched)),
+        fix=Fix("Give both sides the same shape: out.squeeze(1), or y.unsqueeze(1)."),
+    )  # fmt: skip
 
 
 def outer(shapes: list[list[int]] | None) -> int:

@@ -1,0 +1,1 @@
+"""Does the fix work? The script is run again with nothing changed but the fix."""

@@ -1,0 +1,545 @@
+"""Which fixes are run, in which order, with how many seeds; and what the answers do to the order of the findings.
+
+The order follows what is worth knowing first:
+1. the unchanged script and the fix of the first cause, side by side. Where the re-run does not show the fault, nothing
+   that follows could prove anything, and the search ends.
+2. the placebo, a control of a second seed (is the fault a lottery?), the other causes' fixes. Where the first fix did not
+   settle it, or where its disease has look-alikes that leave the same traces, the look-alikes' standard interventions too.
+3. where no single fix explains, or a fault that is certain stays without effect: fixes together. Of two faults each alone
+   may keep a training stuck, so that either fix alone does nothing. Each member is then judged by leaving it out.
+4. more seeds, up to five, for what is still undecided, the largest gain first.
+Every arm has the same number of steps, chosen so that the arms of 1 to 3 fit into the budget.
+
+The engine's order is changed only by what was shown. Supported findings come first: a fault that is certain before a tuning
+of the steps (a longer learning rate helps many a network whose wiring is wrong), then the larger gain; gains that differ by
+less than EQUAL keep the engine's order. Refuted findings become latent. The exception is a certain fault while which nothing
+can be learned at all: if no other fix made the training learn either, it stays a cause, for there is a second one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from unstuck.experiments import verdict as verdicts
+from unstuck.experiments.arms import NO_TIME, Arm, ArmResult, Target, run_arms
+from unstuck.experiments.kinds import SUPPORTED
+from unstuck.experiments.verdict import Arms, Known, judge, not_verified
+from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Intervention, Training, Verdict
+from unstuck.stats import paired
+from unstuck.trace.trace import RunRecord, Trace
+
+Progress = Callable[[int, int, str], None]  # (arms done, arms planned, what is being tried)
+Runner = Callable[..., Iterator[tuple[Arm, ArmResult]]]  # as run_arms
+
+PLACEBO = Intervention("placebo")
+TOGETHER = "together"  # arguments: {"fixes": a JSON list of Interventions}
+EQUAL = 0.1  # of the skill: gains that differ by less are equal
+FEWEST_STEPS = 30  # an arm shorter than this shows nothing
+ROUNDS = 4  # rounds of arms that the length of an arm is planned for
+MEMBERS = 3  # fixes run together
+
+_HIGH = (Intervention("scale-learning-rate", {"factor": 0.1}), Intervention("scale-learning-rate", {"factor": 0.01}))
+_LOW = (Intervention("scale-learning-rate", {"factor": 10.0}), Intervention("scale-learning-rate", {"factor": 100.0}))
+_INIT = (Intervention("reinitialise"),)
+_INPUTS = (Intervention("standardise-inputs"),)
+_ADAPTIVE = (Intervention("adaptive-optimizer"),)
+_WIDE = (Intervention("widen"),)
+_UNCLIPPED = (Intervention("no-clipping"),)
+_NO_DECAY = (Intervention("scale-weight-decay", {"factor": 0.0}),)
+# Standard interventions by the disease they would cure.
+STANDARD: dict[str, tuple[Intervention, ...]] = {
+    "S501": _HIGH, "S502": _LOW, "I602": _INIT, "D203": _INPUTS, "S505": _ADAPTIVE, "I605": _WIDE, "G305": _UNCLIPPED,
+    "S503": _NO_DECAY,
+}  # fmt: skip
+# Disease -> diseases that leave the same traces and have a standard intervention; the likeliest confusion first.
+LOOKALIKES: dict[str, tuple[str, ...]] = {
+    # Steps that overshoot, units that die or saturate: the rate, the scale of the weights, and the scale of the inputs all
+    # enter the same product, and a step thrown far leaves dead units behind whatever threw it.
+    "S501": ("I602", "D203"),
+    "I602": ("S501", "D203"),
+    "I603": ("S501", "I602", "D203"),
+    "I604": ("S501", "I602", "D203"),
+    "G304": ("S501", "I602", "D203"),
+    "N701": ("S501", "I602", "D203"),
+    # Little happens: a short step, a flat valley, gradients that arrive small, and clipping are one number, <g, step>.
+    "S502": ("S505", "D203", "G305"),
+    "S505": ("S502", "D203"),
+    "D203": ("S502", "S505", "S501"),
+    "G303": ("S502", "I602", "S505"),
+    "G305": ("S502",),
+    "W103": ("S502",),
+    "S503": ("S502",),
+    # Nothing is learned although the steps are sound: labels that do not belong, or a network that cannot hold them.
+    "D202": ("I605", "S501", "S502"),
+    "I605": ("S502", "S505"),
+    "D207": ("S502",),
+}
+# Where the engine names no cause of a training that is stuck: what helps most often.
+ANYTHING = ("S502", "S501", "D203", "S505", "I602")
+
+
+class Candidate(NamedTuple):
+    """One intervention that is tried; `finding` is None for a look-alike's standard intervention."""
+
+    intervention: Intervention
+    finding: Finding | None
+    code: str
+
+    @property
+    def key(self) -> str:
+        return key_of(self.intervention)
+
+
+def key_of(intervention: Intervention | None) -> str:
+    return "" if intervention is None else msgspec.json.encode(intervention, order="sorted").decode()
+
+
+def verify(
+    diagnosis: Diagnosis,
+    record: RunRecord,
+    budget: float,
+    pool: Any,
+    progress: Progress | None = None,
+    *,
+    target: Target | None = None,
+    run: Runner | None = None,
+) -> Diagnosis:
+    """Run the fixes of the worst training; its findings get verdicts and are put in order. budget: seconds of wall time.
+
+    target: where the record does not say what to run (`-c code`). Ctrl-C and the end of the budget keep what is known so
+    far. The diagnosis is changed in place and returned.
+    """
+    runner = partial(run or run_arms, target=target)
+    search = _Search(diagnosis, record, budget, pool, progress or (lambda done, planned, doing: None), runner)
+    try:
+        search.go()
+    except KeyboardInterrupt:
+        search.interrupted = True
+    search.conclude()
+    return diagnosis
+
+
+class _Search:
+    """One search: the results so far, and the questions that decide what is run next."""
+
+    def __init__(
+        self, diagnosis: Diagnosis, record: RunRecord, budget: float, pool: Any, progress: Progress, run: Runner
+    ) -> None:
+        self.diagnosis, self.record, self.pool, self.progress, self.run = diagnosis, record, pool, progress, run
+        self.training: Training = diagnosis.worst
+        self.trace = trace_of(record, self.training)
+        self.began = time.monotonic()
+        self.deadline = self.began + budget
+        self.jobs = max(int(getattr(pool, "jobs", 2)), 1)
+        self.candidates = candidates(self.training)
+        self.steps = plan_steps(record, self.training, budget, self.jobs, len(self.candidates))
+        self.results: dict[str, dict[int, ArmResult]] = {}
+        self.planned = 0
+        self.interrupted = False
+        self.unfit = ""  # why nothing can be proven here
+        self.control_says = ""
+        self.groups: list[list[Candidate]] = []
+
+    # -------------------------------------------------------------------------------------------------- what is run
+
+    def go(self) -> None:
+        if not self.candidates:
+            return
+        first = self.candidates[0]
+        self.fetch([(None, 0), (first.intervention, 0), *([(PLACEBO, 0)] if self.jobs > 2 else [])])
+        if not self._control_fits():
+            return
+        settled = self._verdict(first).name == "supported"
+        rest = [c for c in self.candidates[1:] if not settled or (c.finding is not None and c.finding.role == "cause")]
+        if settled and first.finding is not None and first.finding.grade != "certain":
+            rest = self.candidates[1:]  # its look-alikes may do as well, and better
+        self.fetch([(PLACEBO, 0), (None, 1), *((c.intervention, 0) for c in rest)])
+        self._together()
+        for seed in range(1, paired.MOST):
+            open_ = self._undecided()
+            if not open_ or self._late():
+                break
+            self.fetch([(None, seed), *((i, seed) for i in open_)])
+        if any(len(r) > 2 for k, r in self.results.items() if k) and not self._late():
+            self.fetch([(PLACEBO, 1)])
+
+    def fetch(self, wanted: Sequence[tuple[Intervention | None, int]]) -> None:
+        """Run these arms, without those that are known, a few at a time; stops at the deadline."""
+        arms = []
+        for intervention, seed in wanted:
+            arm = Arm(intervention, seed, self.steps)
+            if seed not in self.results.get(key_of(intervention), {}) and arm not in arms:
+                arms.append(arm)
+        done = sum(map(len, self.results.values()))
+        self.planned = max(self.planned, done + len(arms))
+        while arms and not self._late():
+            wave, arms = arms[: 2 * self.jobs], arms[2 * self.jobs :]
+            self.progress(done, self.planned, "; ".join(_shown(a) for a in wave[: self.jobs]))
+            training = self.trace.facts.id if self.trace is not None else None
+            for arm, result in self.run(self.record, wave, self.pool, self.deadline, training=training):
+                if result.reason == NO_TIME and not result.ok:
+                    continue
+                self.results.setdefault(key_of(arm.intervention), {})[arm.seed] = result
+                done += 1
+                waiting = [a for a in wave if a.seed not in self.results.get(key_of(a.intervention), {})]
+                self.progress(done, self.planned, "; ".join(_shown(a) for a in waiting[: self.jobs]))
+
+    def _late(self) -> bool:
+        """Is there no time left for another arm of the length seen so far?"""
+        lengths = [r.seconds for by_seed in self.results.values() for r in by_seed.values() if r.ok]
+        return time.monotonic() + 0.5 * (max(lengths) if lengths else 0.0) >= self.deadline
+
+    def _control_fits(self) -> bool:
+        control = self.results.get("", {}).get(0)
+        if control is None:
+            self.unfit = "the budget ended before the unchanged script had been run again"
+        elif not control.ok:
+            self.unfit = f"the unchanged script could not be run again: {control.reason}"
+        else:
+            fits, self.control_says = verdicts.reproduces(
+                _losses(self.trace), self.training.symptom.name, control, self.known()
+            )
+            if not fits:
+                self.unfit = self.control_says[0].lower() + self.control_says[1:]
+        return not self.unfit
+
+    def _together(self) -> None:
+        """Fixes of findings on top of the best one, or all of them where none helps alone."""
+        if TOGETHER not in SUPPORTED:
+            return
+        tried = [c for c in self.candidates if c.finding is not None and self._ran(c)]
+        supported = [c for c in tried if self._verdict(c).name == "supported"]
+        base = [max(supported, key=self._gain)] if supported else []
+        # On top of a fix that works only what is certain or shown is worth another look: latent guesses are not.
+        others = [
+            c for c in tried
+            if c not in supported and c.finding is not None
+            and (c.finding.grade == "certain" or (not supported and c.finding.grade == "likely"))
+        ]  # fmt: skip
+        members = (base + others)[:MEMBERS]
+        if len(members) < 2 or not others:
+            return
+        self.groups.append(members)
+        wanted = [(together(members), 0)]
+        if len(members) > 2:
+            wanted += [(together([m for m in members if m is not left]), 0) for left in members]
+        self.fetch(wanted)
+
+    def _undecided(self) -> list[Intervention]:
+        """Interventions that more seeds could decide: the first cause's, then the largest gains."""
+        open_ = [c for c in self.candidates if self._ran(c) and self._verdict(c).name == "inconclusive"]
+        final = ("does not explain", "too few to see", "a change that does nothing")  # no number of seeds changes these
+        open_ = [c for c in open_ if not any(words in self._verdict(c).reason for words in final)]
+        chosen = sorted(open_, key=lambda c: (c is not self.candidates[0], -self._gain(c)))[:2]
+        wanted = [c.intervention for c in chosen]
+        for members in self.groups:
+            for left in members:
+                found = self._group_verdict(members, left)
+                if found.name == "inconclusive":
+                    wanted += [together(members), together([m for m in members if m is not left])]
+        return wanted
+
+    # ------------------------------------------------------------------------------------------------- what is known
+
+    def known(self) -> Known:
+        symptom = self.training.symptom
+        rest = max(0.0, 1.0 - symptom.base_rate / symptom.chance) if symptom.base_rate and symptom.chance else 0.0
+        placebos = self.results.get(PLACEBO_KEY, {})
+        placebo = None
+        if 0 in placebos:
+            arms = Arms("placebo", self.results.get("", {}), placebos)
+            scores = verdicts.scores_of(arms, Known(rest, symptom.constant_answer)) if arms.seeds else ""
+            if not isinstance(scores, str):
+                worst = max(scores.differences, key=abs)
+                placebo = worst if math.isfinite(worst) else None
+        ends = [
+            paired.score(r.skills)
+            for key, by_seed in self.results.items() if key and key != PLACEBO_KEY and not self._other_loss(key)
+            for seed, r in by_seed.items() if r.ok and seed == 0
+        ]  # fmt: skip
+        best = max([e for e in ends if math.isfinite(e)], default=None)
+        reachable = accuracy = None
+        if best is None or best < 0.5 * (1.0 + rest):
+            reachable, accuracy = self._classifier()
+        return Known(
+            rest, symptom.constant_answer, self.training.steps, best, reachable, accuracy, placebo,
+            round(time.monotonic() - self.began, 3),
+        )  # fmt: skip
+
+    def _other_loss(self, key: str) -> bool:
+        return any(f'"kind":"{kind}"' in key or f'\\"kind\\":\\"{kind}\\"' in key for kind in verdicts.OTHER_LOSS)
+
+    def _classifier(self) -> tuple[float | None, float | None]:
+        """(skill, accuracy) of the best simple classifier on the captured samples, where the engine had asked for it."""
+        symptom = self.training.symptom
+        learn = self.trace.known.get("learnable") if self.trace is not None else None
+        best = learn.best if learn is not None and learn.found else None
+        if best is None:
+            skill = 1.0 - symptom.reachable / symptom.chance if symptom.reachable is not None and symptom.chance else None
+            return skill, None
+        return (1.0 - best.loss / symptom.chance if symptom.chance else None), best.accuracy
+
+    def _ran(self, candidate: Candidate) -> bool:
+        return 0 in self.results.get(candidate.key, {})
+
+    def _verdict(self, candidate: Candidate) -> Verdict:
+        arms = Arms(candidate.intervention.kind, self.results.get("", {}), self.results.get(candidate.key, {}))
+        return judge(arms, self.known())
+
+    def _group_verdict(self, members: Sequence[Candidate], left: Candidate) -> Verdict:
+        """On one member: all fixes together against all but this one."""
+        others = [m for m in members if m is not left]
+        without = self.results.get(key_of(together(others)), {})
+        return judge(Arms(left.intervention.kind, without, self.results.get(key_of(together(members)), {})), self.known())
+
+    def _gain(self, candidate: Candidate) -> float:
+        found = self._verdict(candidate)
+        return gain_of(found)
+
+    # ------------------------------------------------------------------------------------------------ what is said
+
+    def conclude(self) -> None:
+        """Verdicts into the findings, then their order."""
+        tried: dict[str, Verdict] = {}
+        for candidate in self.candidates:
+            found = not_verified(self.unfit) if self.unfit else self._verdict(candidate)
+            if self.interrupted and found.reason.startswith("the budget ended"):
+                found = not_verified("it was stopped before it was its turn")
+            if candidate.finding is None:
+                tried[candidate.key] = found
+            elif candidate.finding.verdict is None or candidate.finding.verdict.name in {"not-verified", "refuted"}:
+                candidate.finding.verdict = found
+        for finding in self.training.findings:
+            if finding.verdict is None and finding.role == "cause":
+                finding.verdict = not_verified(_no_experiment(finding))
+        if self.unfit or not self.candidates:
+            return
+        for members in self.groups:
+            self._conclude_group(members)
+        looks = [(c, tried[c.key]) for c in self.candidates if c.finding is None and tried[c.key].name == "supported"]
+        rank(self.training, looks)
+        self._note()
+
+    def _conclude_group(self, members: list[Candidate]) -> None:
+        found = [(m, self._group_verdict(members, m)) for m in members]
+        for member, mine in found:
+            if member.finding is None or mine.name != "supported" or verdicts.supported(member.finding):
+                continue
+            others = " and ".join(m.code for m in members if m is not member)
+            text = f"together with the fix of {others}: {mine.reason.replace('; unchanged', '; with that one alone')}"
+            member.finding.verdict = msgspec.structs.replace(mine, reason=text)
+
+    def _note(self) -> None:
+        count = sum(map(len, self.results.values()))
+        known = self.known()
+        text = f"{count} re-runs of up to {self.steps:,} steps in {known.seconds:.0f} s. {self.control_says}"
+        if not all(r.seeded for by_seed in self.results.values() for r in by_seed.values()):
+            text += "; the script sets no seed, so the re-runs were seeded"
+        if known.placebo is not None:
+            text += f"; a change that does nothing changes its score by {abs(known.placebo):.3f}"
+        self.diagnosis.run.notes.append(text)
+
+
+PLACEBO_KEY = key_of(PLACEBO)
+
+
+# ---------------------------------------------------------------------------------------------------------- the choice
+
+
+def candidates(training: Training) -> list[Candidate]:
+    """What is worth trying, the most telling first: causes, look-alikes of the first, the other findings."""
+    usable = [f for f in training.findings if f.role in {"cause", "latent"} and _runnable(f)]
+    causes = [f for f in usable if f.role == "cause"]
+    found = [_of(f) for f in causes]
+    named = training.findings[0] if training.findings and training.findings[0].role == "cause" else None
+    sick = training.symptom.stuck or training.symptom.underachieves or named is not None
+    alike = (LOOKALIKES.get(named.code, ()) if named is not None else ANYTHING) if sick else ()
+    if named is not None and not found and not alike:
+        alike = ()
+    others = [f for f in usable if f.role == "latent"]
+    found += [_of(f) for f in others if f.code in alike]
+    found += [Candidate(i, None, code) for code in alike for i in STANDARD[code] if i.kind in SUPPORTED]
+    found += [_of(f) for f in others if f.code not in alike]
+    unique: dict[str, Candidate] = {}
+    for candidate in found:
+        unique.setdefault(candidate.key, candidate)
+    return list(unique.values())
+
+
+def _runnable(finding: Finding) -> bool:
+    return finding.fix is not None and finding.fix.intervention is not None and finding.fix.intervention.kind in SUPPORTED
+
+
+def _of(finding: Finding) -> Candidate:
+    assert finding.fix is not None and finding.fix.intervention is not None
+    return Candidate(finding.fix.intervention, finding, finding.code)
+
+
+def _no_experiment(finding: Finding) -> str:
+    if finding.fix is None or finding.fix.intervention is None:
+        return "this fix cannot be made by a machine"
+    return f"no experiment is known for this fix ({finding.fix.intervention.kind})"
+
+
+def together(members: Sequence[Candidate]) -> Intervention:
+    """Several fixes at once; one is itself."""
+    if len(members) == 1:
+        return members[0].intervention
+    return Intervention(TOGETHER, {"fixes": f"[{','.join(m.key for m in members)}]"})
+
+
+def plan_steps(record: RunRecord, training: Training, budget: float, jobs: int, wanted: int) -> int:
+    """Optimizer steps of each arm: the whole recorded run where ROUNDS rounds of it fit into the budget, else less."""
+    steps = max(training.steps, 1)
+    run = record.run
+    net = max(run.seconds - run.own_seconds, 0.01)
+    trace = trace_of(record, training)
+    step = trace.facts.loop.step_seconds if trace is not None else None
+    step = min(step if step else net / steps, net / steps)
+    start = max(net - step * steps, 0.2)  # imports, data, evaluation between epochs
+    rounds = min(ROUNDS, max(1, math.ceil((2 + wanted) / jobs)))
+    each = budget / rounds
+    # Arms that share the cores run slower than the recorded run did, and they are observed.
+    affordable = int((each - start) / (1.5 * step)) if step > 0 else steps
+    return min(steps, max(affordable, FEWEST_STEPS))
+
+
+def trace_of(record: RunRecord, training: Training) -> Trace | None:
+    """The trace a training's diagnosis was made from."""
+    own = next((t for t in record.traces if t.known.get("symptom") is training.symptom), None)
+    return own or next((t for t in record.traces if t.facts.name == training.name), None)
+
+
+def _losses(trace: Trace | None) -> dict[int, float]:
+    if trace is None:
+        return {}
+    return {int(s): float(v) for s, v in zip(trace.series.steps, trace.series["loss"]) if np.isfinite(v)}
+
+
+# ----------------------------------------------------------------------------------------------------------- the order
+
+
+def gain_of(verdict: Verdict | None) -> float:
+    """Middle of the interval where there is one, else the difference of the skills."""
+    if verdict is None:
+        return -math.inf
+    if len(verdict.interval) == 2:
+        return sum(verdict.interval) / 2
+    if verdict.skill_control is not None and verdict.skill_fixed is not None:
+        return verdict.skill_fixed - max(verdict.skill_control, 0.0)
+    return 0.0
+
+
+def rank(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) -> None:
+    """Roles and order of a training's findings from their verdicts; `lookalikes` are the supported ones without finding."""
+    findings = training.findings
+    before = {id(f): i for i, f in enumerate(findings)}
+    helped = any(map(verdicts.supported, findings)) or bool(lookalikes)
+    for finding in findings:
+        if verdicts.supported(finding):
+            finding.role = "cause"
+            finding.grade = "likely" if finding.grade == "possible" else finding.grade
+        elif verdicts.refuted(finding) and finding.role == "cause":
+            if finding.grade == "certain" and finding.bearing == "blocks" and not helped:
+                assert finding.verdict is not None
+                reason = f"{finding.verdict.reason}: this fix alone is not enough, there is a second fault"
+                finding.verdict = msgspec.structs.replace(finding.verdict, name="inconclusive", reason=reason)
+                continue
+            finding.role = "latent"
+            finding.grade = "possible" if finding.grade == "likely" else finding.grade
+    _credit(training, lookalikes)
+    best = max((gain_of(f.verdict) for f in findings if verdicts.supported(f)), default=0.0)
+
+    def place(finding: Finding) -> tuple[int, int, int, int, int]:
+        proven = verdicts.supported(finding)
+        equal = proven and gain_of(finding.verdict) >= best - EQUAL
+        return (
+            ROLES.index(finding.role), 0 if proven else 1, 0 if finding.grade == "certain" or not proven else 1,
+            0 if equal or not proven else 1, before[id(finding)],
+        )  # fmt: skip
+
+    findings.sort(key=place)
+
+
+def _credit(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) -> None:
+    """What worked without having been suspected: the finding of that code is promoted, or the first one says so."""
+    if not lookalikes:
+        return
+    candidate, found = max(lookalikes, key=lambda item: gain_of(item[1]))
+    own = [gain_of(f.verdict) for f in training.findings if verdicts.supported(f)]
+    if own and max(own) >= gain_of(found) - EQUAL:
+        return  # a named cause explains as much
+    text = f"{describe(candidate.intervention).capitalize()} makes it learn: it {found.reason}."
+    mine = next((f for f in training.findings if f.code == candidate.code and not verdicts.supported(f)), None)
+    evidence = Evidence(text, value=gain_of(found), unit="skill", source="experiment")
+    if mine is not None and (mine.grade == "possible" or mine.role == "latent"):
+        mine.verdict, mine.role, mine.grade = found, "cause", "likely"
+        mine.evidence.append(evidence)
+    elif training.findings:
+        training.findings[0].evidence.append(evidence)
+    else:
+        training.symptom.reason = (training.symptom.reason.rstrip(".") + "; " if training.symptom.reason else "") + text
+
+
+# ----------------------------------------------------------------------------------------------------------- the words
+
+_WORDS = {
+    "remove-activation": "removing the {activation}",
+    "insert-activation": "applying {activation} before the loss",
+    "replace-loss": "replacing the loss by {loss}",
+    "negate-loss": "turning the sign of the loss",
+    "change-dim": "changing the axis to {dim}",
+    "transpose-classes": "moving the classes to axis 1",
+    "align-targets": "giving the targets the shape of the outputs",
+    "scale-learning-rate": "scaling the learning rate by {factor:g}",
+    "set-learning-rate": "setting the learning rate to {lr:g}",
+    "constant-learning-rate": "holding the learning rate constant",
+    "adaptive-optimizer": "using Adam (rate 0.001)",
+    "zero-before-backward": "zeroing the gradients before each backward",
+    "keep-gradients-until-step": "keeping the gradients until the step",
+    "call-step": "calling step after each backward",
+    "add-parameters": "giving the optimizer all parameters",
+    "unfreeze": "unfreezing the parameters",
+    "reinitialise": "drawing the initial weights anew",
+    "standardise-inputs": "standardising the inputs",
+    "shift-labels": "shifting the labels by {offset:g}",
+    "shuffle": "shuffling the samples",
+    "class-weights": "weighting the classes",
+    "scale-weight-decay": "scaling the weight decay by {factor:g}",
+    "set-dropout": "setting dropout to {p:g}",
+    "clip-gradients": "clipping the gradient norm at {norm:g}",
+    "scale-clipping": "scaling the clipping threshold by {factor:g}",
+    "no-clipping": "leaving the gradients unclipped",
+    "train-mode": "training in training mode",
+    "batch-statistics": "using the statistics of the batch",
+    "full-precision": "computing in float32",
+    "mean-reduction": "averaging the loss instead of summing it",
+    "scale-loss": "scaling the loss by {factor:g}",
+    "widen": "widening the narrowest layer",
+    "add-activation": "adding activations between the layers",
+    "placebo": "changing nothing (placebo)",
+}
+
+
+def describe(intervention: Intervention | None) -> str:
+    """An intervention in words, as a gerund: 'scaling the learning rate by 0.1'."""
+    if intervention is None:
+        return "the unchanged script"
+    if intervention.kind == TOGETHER:
+        parts = msgspec.json.decode(str(intervention.arguments.get("fixes", "[]")), type=list[Intervention])
+        return " and ".join(describe(p) for p in parts)
+    try:
+        return _WORDS[intervention.kind].format(**intervention.arguments)
+    except (KeyError, ValueError, TypeError, IndexError):
+        return intervention.kind.replace("-", " ")
+
+
+def _shown(arm: Arm) -> str:
+    return describe(arm.intervention) + (f", seed {arm.seed}" if arm.seed else "")

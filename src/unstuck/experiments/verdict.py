@@ -1,0 +1,431 @@
+"""What the arms say about one fix, and how that is kept in the trace directory.
+
+supported     The fixed arm gains clearly, and the gain is at least half of what is known to be within reach. A fix of
+              another disease that merely helps a little (a longer step in a network whose logits are bounded) must not pass
+              for the explanation.
+refuted       The gain is inside the band (or a loss), and one that would explain is excluded.
+inconclusive  Neither; the reason says whether it helps without explaining, or whether the arms were too few or too short.
+not-verified  No experiment was possible; the reason says why.
+
+The unit is skill, 1 - loss / chance of each arm's own loss, because the fix may change the loss's scale. Where it replaces
+the loss altogether (squares for cross-entropy), the share that a mean-square error explains and the skill of a
+cross-entropy are different things: accuracies are compared there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Grade, Role, Verdict
+from unstuck.stats import paired
+
+if TYPE_CHECKING:
+    from unstuck.experiments.arms import ArmResult
+
+# After these a loss before and one after the fix are different functions of the outputs.
+OTHER_LOSS = frozenset({"replace-loss", "insert-activation", "class-weights"})
+# These draw new random numbers: the arms of a seed share no initial weights or no batches, so that they are no pairs.
+REDRAWS = frozenset({"reinitialise", "widen", "shuffle", "set-dropout"})
+HALF = 0.5  # of what is within reach
+RISING = 0.1  # of its gain, won in its last quarter: an arm that was cut while it learned
+CURVE = 60  # points kept of a curve
+STUCK = frozenset({"at-chance", "at-prior", "above-chance", "plateau", "constant", "diverging", "non-finite"})
+
+
+class Known(msgspec.Struct):
+    """What is known besides the arms of this one fix."""
+
+    rest: float = 0.0  # skill of the best answer without the inputs
+    rest_accuracy: float | None = None  # share of the most frequent label
+    recorded_steps: int = 0
+    best: float | None = None  # skill of the best arm of any fix
+    reachable: float | None = None  # skill of a simple classifier on captured samples, cross-validated
+    reachable_accuracy: float | None = None  # its accuracy
+    placebo: float | None = None  # gain of the arm whose intervention changes nothing
+    seconds: float = 0.0
+
+
+class Arms(msgspec.Struct):
+    """The arms of one fix by seed; `kind` is the intervention's."""
+
+    kind: str
+    control: Mapping[int, ArmResult]
+    fixed: Mapping[int, ArmResult]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds with both arms, seed 0 first; none without it: the run that was recorded comes before any other."""
+        both = sorted(s for s in self.fixed if s in self.control and self.fixed[s].ok and self.control[s].ok)
+        return both if both[:1] == [0] else []
+
+
+class Scores(msgspec.Struct):
+    """Per-step scores of both arms by seed on one common scale, and what an answer without the inputs scores on it."""
+
+    what: str  # skill, accuracy
+    control: list[np.ndarray]
+    fixed: list[np.ndarray]
+    rest: float
+
+    @property
+    def differences(self) -> list[float]:
+        ends = [(paired.score(c), paired.score(f)) for c, f in zip(self.control, self.fixed)]
+        return [paired.gain(c, f, self.rest) for c, f in ends]
+
+
+def not_verified(reason: str) -> Verdict:
+    return Verdict("not-verified", reason)
+
+
+def judge(arms: Arms, known: Known) -> Verdict:
+    """The verdict on one fix. Never raises for what an arm came back with; a reason says what was missing."""
+    failed = _failed(arms)
+    if failed:
+        return not_verified(failed)
+    scores = scores_of(arms, known)
+    if isinstance(scores, str):
+        return not_verified(scores)
+    seeds = arms.seeds
+    interval, name, more = _decide(arms, scores, _far(scores, known))
+    if name == "supported":
+        name, more = _explains(arms, scores, known)
+    if name == "refuted":
+        name, more = _long_enough(arms, scores, known)
+    if known.placebo is not None and abs(known.placebo) > paired.BAND and name in {"supported", "refuted"}:
+        name, more = "inconclusive", f"a change that does nothing changes the {scores.what} by {known.placebo:+.2f}"
+    control, fixed = arms.control[0], arms.fixed[0]
+    steps = min(control.steps, fixed.steps)
+    reason = _sentence(name, arms, scores, steps)
+    return Verdict(
+        name,  # type: ignore[arg-type]
+        reason + (f": {more}" if more else ""),
+        control=_median([arms.control[s].final_loss for s in seeds]),
+        fixed=_median([arms.fixed[s].final_loss for s in seeds]),
+        skill_control=_median([paired.score(c) for c in scores.control]) if scores.what == "skill" else None,
+        skill_fixed=_median([paired.score(f) for f in scores.fixed]) if scores.what == "skill" else None,
+        interval=[interval.low, interval.high] if math.isfinite(interval.low) and math.isfinite(interval.high) else [],
+        seeds=len(seeds),
+        steps=steps,
+        how="rerun",
+        seconds=known.seconds,
+        placebo=known.placebo,
+        curves=_curves(control, fixed),
+    )
+
+
+def _failed(arms: Arms) -> str:
+    """Why there is nothing to compare; '' where there is."""
+    control, fixed = arms.control.get(0), arms.fixed.get(0)
+    if control is None or fixed is None:
+        return "the budget ended before it was its turn"
+    if not control.ok:
+        return f"the unchanged script could not be run again: {control.reason}"
+    if not fixed.ok:
+        return f"the changed script could not be run: {fixed.reason}"
+    if not fixed.applied:
+        return "the intervention found nothing to change"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------------------ one scale
+
+
+def scores_of(arms: Arms, known: Known) -> Scores | str:
+    """Both arms on one scale; a reason where they have none in common."""
+    seeds = arms.seeds
+    control, fixed = [arms.control[s] for s in seeds], [arms.fixed[s] for s in seeds]
+    answers = known.rest_accuracy is not None and all(_has(r.accuracies) for r in (*control, *fixed))
+    skills = all(_skilled(r) for r in (*control, *fixed))
+    # A skill above 1 is no skill: that loss has no lowest value (NLL of what is no log-probability).
+    ends = [paired.tail(r.skills) for r in (*control, *fixed)]
+    bounded = not any(end.size and end.mean() > 1.0 + paired.BAND for end in ends)
+    if answers and (arms.kind in OTHER_LOSS or not skills or not bounded):
+        rest = known.rest_accuracy or 0.0
+        return Scores("accuracy", [_accuracy(r, rest) for r in control], [_accuracy(r, rest) for r in fixed], rest)
+    if skills and bounded:
+        rest = 0.0 if arms.kind in OTHER_LOSS else known.rest
+        return Scores("skill", [_skill(r) for r in control], [_skill(r) for r in fixed], rest)
+    return (
+        "the losses before and after the fix have no common scale, and no accuracies were seen"
+        if skills else "the level of the loss cannot be judged, and no accuracies were seen"
+    )  # fmt: skip
+
+
+def _has(values: Sequence[float]) -> bool:
+    return len(paired.tail(values)) >= 1
+
+
+def _skilled(result: ArmResult) -> bool:
+    return _has(result.skills) or result.symptom == "non-finite"
+
+
+def _skill(result: ArmResult) -> np.ndarray:
+    """Skills per step; a loss that is not a number has none: it counts as worst from there on."""
+    skills = np.array(result.skills, dtype=np.float64)
+    if result.symptom == "non-finite":
+        known = np.flatnonzero(np.isfinite(skills))
+        start = int(known[-1]) + 1 if known.size else 0
+        return np.concatenate([skills[:start], np.full(max(result.steps - start, paired.FEWEST), -1.0)])
+    return skills
+
+
+def _accuracy(result: ArmResult, rest: float) -> np.ndarray:
+    values = np.array(result.accuracies, dtype=np.float64)
+    return np.where(np.isfinite(np.array(result.losses)), values, rest) if len(result.losses) == len(values) else values
+
+
+# --------------------------------------------------------------------------------------------------------- the decision
+
+
+def _far(scores: Scores, known: Known) -> float:
+    """The least gain that would explain: FAR, or less where a simple classifier shows that less is there to be had."""
+    there = known.reachable if scores.what == "skill" else known.reachable_accuracy
+    return paired.FAR if there is None else min(paired.FAR, max(HALF * (there - scores.rest), paired.BAND))
+
+
+def _decide(arms: Arms, scores: Scores, far: float) -> tuple[paired.Interval, str, str]:
+    """(interval of the gain, supported | refuted | inconclusive, what is missing), before it is asked how much that is."""
+    differences, rest = scores.differences[: paired.MOST], scores.rest
+    first = paired.within(scores.control[0], scores.fixed[0], rest=rest)
+    ends = [(paired.score(c), paired.score(f)) for c, f in zip(scores.control, scores.fixed)]
+    controls = [paired.score(_array(r, scores)) for s, r in sorted(arms.control.items()) if r.ok]
+    if arms.kind in REDRAWS:
+        error = paired.separated(controls, [f for _, f in ends], rest=rest)
+        interval = paired.over_seeds(differences) if len(differences) >= 3 else first
+        if error <= paired.LEVEL:
+            return interval, "supported", ""
+        if paired.nothing(interval, far=far) and max(f for _, f in ends) <= rest + paired.BAND:
+            return interval, "refuted", ""
+        if error < 1.0:
+            return interval, "inconclusive", (
+                "the change draws new random numbers, and by chance alone it would look like this in up to "
+                f"{error:.0%} of such runs"
+            )  # fmt: skip
+        return interval, "inconclusive", "some seeds learn and some do not" if len(ends) > 1 else "one seed is not enough"
+    doubtless = paired.beyond_doubt(scores.control[0], scores.fixed[0], rest=rest, far=far)
+    # A second control that learns says that this seed was unlucky: one seed proves nothing then.
+    lottery = any(c >= rest + paired.FAR for c in controls[1:])
+    if len(differences) < 3:
+        if doubtless == "nothing":
+            return first, "refuted", ""
+        agrees = all(d >= far for d in differences)
+        if doubtless == "helps" and agrees and not lottery:
+            return first, "supported", ""
+        if lottery:
+            return first, "inconclusive", "the unchanged script learns with another seed"
+        return first, "inconclusive", "too few seeds to tell the effect from chance"
+    interval = paired.over_seeds(differences)
+    if interval.low > paired.BAND:
+        return interval, "supported", ""
+    if paired.nothing(interval, far=far):
+        return interval, "refuted", ""
+    return interval, "inconclusive", "the seeds disagree"
+
+
+def _array(result: ArmResult, scores: Scores) -> np.ndarray:
+    return _skill(result) if scores.what == "skill" else _accuracy(result, scores.rest)
+
+
+def _explains(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
+    """Is the gain at least half of what is known to be within reach?"""
+    control = max(float(np.median([paired.score(c) for c in scores.control])), scores.rest)
+    fixed = float(np.median([paired.score(f) for f in scores.fixed]))
+    won = fixed - control
+    if scores.what != "skill":
+        there = known.reachable_accuracy
+        if there is not None and won < HALF * (there - control) and not _rising(scores.fixed[0], won):
+            return _short(won, there - control, "accuracy, as a simple classifier shows")
+        return "supported", ""
+    if known.best is not None and won < HALF * (known.best - control):
+        return _short(won, known.best - control, "skill, as another change shows")
+    if known.reachable is not None and won < HALF * (known.reachable - control) and not _rising(scores.fixed[0], won):
+        return _short(won, known.reachable - control, "skill, as a simple classifier shows")
+    return "supported", ""
+
+
+def _short(won: float, there: float, unit: str) -> tuple[str, str]:
+    return "inconclusive", f"it helps and does not explain: {won:.2f} of {there:.2f} that there is to win in {unit}"
+
+
+def _rising(scores: np.ndarray, won: float) -> bool:
+    """Was the arm cut while it still learned?"""
+    last, before = np.array_split(scores, 8)[-1], np.array_split(scores, 8)[-3]
+    if np.isnan(last).all() or np.isnan(before).all():
+        return False
+    return float(np.nanmean(last) - np.nanmean(before)) > RISING * won
+
+
+def _long_enough(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
+    """A fix that needs longer than the arm is not refuted by it; a stuck symptom, or the whole length, says it had enough."""
+    fixed = arms.fixed[0]
+    if fixed.steps >= 0.9 * known.recorded_steps or fixed.symptom in STUCK:
+        return "refuted", ""
+    return "inconclusive", f"{fixed.steps:,} steps, of {known.recorded_steps:,} recorded, may be too few to see it learn"
+
+
+# ------------------------------------------------------------------------------------------------------------- the words
+
+
+def _sentence(name: str, arms: Arms, scores: Scores, steps: int) -> str:
+    """What the two arms ended with, in the unit they were compared in."""
+    if scores.what == "accuracy":
+        control = f"{np.median([paired.score(c) for c in scores.control]):.0%}"
+        fixed = f"{np.median([paired.score(f) for f in scores.fixed]):.0%}"
+        unit, stays = "accuracy ", "it has"
+    else:
+        a, b = (_median([r[s].final_loss for s in arms.seeds]) for r in (arms.control, arms.fixed))
+        control, fixed, unit = _nats(a), _nats(b), ""
+        still = all(paired.at_rest(c, rest=scores.rest) for c in scores.control)
+        stays = "it stays at" if still and a is not None and math.isfinite(a) else "it is at"
+    if name == "supported":
+        return f"reaches {unit}{fixed} after {steps:,} steps; unchanged {stays} {control}"
+    return f"{unit}{fixed} after {steps:,} steps with the fix, {control} without"
+
+
+def _nats(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "no number (NaN)"
+    return f"{value:.4g} nats"
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None and not math.isnan(v)]
+    return float(np.median(known)) if known else None
+
+
+def _curves(control: ArmResult, fixed: ArmResult) -> dict[str, list[float]]:
+    """Losses of seed 0 in both arms: means over equal stretches of steps, at most CURVE of them."""
+    n = min(len(control.losses), len(fixed.losses))
+    if n < 2:
+        return {}
+    edges = np.unique(np.linspace(0, n, min(CURVE, n) + 1).astype(int))
+
+    def thin(losses: Sequence[float]) -> list[float]:
+        values = np.asarray(losses[:n], dtype=np.float64)
+        parts = [values[a:b] for a, b in pairwise(edges)]
+        return [float(np.nanmean(p)) if np.isfinite(p).any() else math.nan for p in parts]
+
+    scale = max(control.steps, n) / len(control.losses)
+    rows = zip([float(b * scale) for b in edges[1:]], thin(control.losses), thin(fixed.losses))
+    kept = [row for row in rows if math.isfinite(sum(row))]  # JSON has no NaN
+    return dict(zip(("steps", "control", "fixed"), map(list, zip(*kept)))) if kept else {}
+
+
+# ----------------------------------------------------------------------------------------------- the recorded run, again
+
+
+def reproduces(losses: Mapping[int, float], symptom: str, control: ArmResult, known: Known) -> tuple[bool, str]:
+    """Does the unchanged re-run show what was recorded? (yes or no, a sentence).
+
+    losses: recorded loss by optimizer step; symptom: the recorded state. Step for step where both have the same steps;
+    otherwise it must end in the same state, or at a level that is as far from chance as the recorded run was there.
+    """
+    mine = dict(enumerate(control.losses, 1)) if len(control.losses) == control.steps else {}
+    common = sorted(s for s in losses if s in mine and math.isfinite(losses[s]) and math.isfinite(mine[s]))
+    if len(common) >= 3:
+        a, b = np.array([losses[s] for s in common]), np.array([mine[s] for s in common])
+        if np.allclose(a, b, rtol=1e-5, atol=1e-6):
+            return True, "The unchanged re-run repeats the recorded run step for step"
+    if control.symptom == symptom or (control.symptom in STUCK and symptom in STUCK):
+        return True, "The unchanged re-run shows the same fault as the recorded run, with other numbers"
+    if control.chance:
+        there = [v for s, v in losses.items() if (1 - paired.TAIL) * control.steps < s <= control.steps and math.isfinite(v)]
+        if there and control.final_loss is not None and math.isfinite(control.final_loss):
+            gap = abs(float(np.median(there)) - control.final_loss) / control.chance
+            if gap <= 5 * paired.BAND:
+                return True, "The unchanged re-run is where the recorded run was after as many steps"
+    return False, "A re-run of the unchanged script does not show the fault (is its seed fixed?)"
+
+
+# ------------------------------------------------------------------------------------------------ kept in the trace folder
+
+FORMAT = 1
+FILE = "verdicts.json"
+
+
+class _Kept(msgspec.Struct):
+    """One finding as the experiments left it."""
+
+    code: str
+    role: Role
+    grade: Grade
+    verdict: Verdict | None = None
+    evidence: list[Evidence] = msgspec.field(default_factory=list)
+
+
+class _File(msgspec.Struct):
+    format: int
+    started: float  # of the run it belongs to: the folder may have been written anew since
+    training: str
+    steps: int
+    findings: list[_Kept]
+    reason: str = ""
+    notes: list[str] = msgspec.field(default_factory=list)
+
+
+class _Head(msgspec.Struct):
+    format: int
+
+
+def save(diagnosis: Diagnosis, directory: str | os.PathLike[str], notes: Sequence[str] = ()) -> None:
+    """Keep the verdicts on the worst training beside its trace. Raises OSError where the folder cannot be written."""
+    worst = diagnosis.worst
+    kept = [
+        _Kept(f.code, f.role, f.grade, f.verdict, [e for e in f.evidence if e.source == "experiment"]) for f in worst.findings
+    ]
+    symptom = worst.symptom
+    file = _File(FORMAT, diagnosis.run.started, worst.name, worst.steps, kept, symptom.reason, list(notes))
+    path = Path(directory) / FILE
+    half = path.with_suffix(".part")
+    half.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
+    os.replace(half, path)  # readers see the old file or the new one, never half of one
+
+
+def load(diagnosis: Diagnosis, directory: str | os.PathLike[str]) -> None:
+    """Show the verdicts that were kept in the folder again. What does not fit or is damaged is said in a note, no error."""
+    path = Path(directory) / FILE
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        diagnosis.run.notes.append(f"{FILE} could not be read: {error.strerror}")
+        return
+    try:
+        if msgspec.json.decode(text, type=_Head).format > FORMAT:
+            diagnosis.run.notes.append(f"{FILE} was written by a newer unstuck and is not shown")
+            return
+        file = msgspec.json.decode(text, type=_File)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        diagnosis.run.notes.append(f"{FILE} is damaged and not shown; unstuck verify writes it anew")
+        return
+    training = next((t for t in diagnosis.trainings if (t.name, t.steps) == (file.training, file.steps)), None)
+    if training is None or not math.isclose(file.started, diagnosis.run.started, abs_tol=1e-3):
+        return  # of another run that was recorded in this folder
+    kept = {k.code: k for k in file.findings}
+    for finding in training.findings:
+        mine = kept.get(finding.code)
+        if mine is not None:
+            finding.role, finding.grade, finding.verdict = mine.role, mine.grade, mine.verdict
+            finding.evidence += mine.evidence
+    order = list(kept)
+    training.findings.sort(key=lambda f: (ROLES.index(f.role), order.index(f.code) if f.code in kept else len(order)))
+    if file.reason:
+        training.symptom.reason = file.reason
+    diagnosis.run.notes += file.notes
+
+
+def refuted(finding: Finding) -> bool:
+    return finding.verdict is not None and finding.verdict.name == "refuted"
+
+
+def supported(finding: Finding) -> bool:
+    return finding.verdict is not None and finding.verdict.name == "supported"
