@@ -389,9 +389,14 @@ def hurt(sick: dict[str, float], twin: dict[str, float], classes: int, code: str
     - the twin's accuracy on the training set (eval mode) is at least 5 points higher;
     - the twin's loss (eval mode) is lower by at least a tenth of ln K;
     - for the faults in HELD_OUT: the twin's held-out accuracy is at least 5 points higher.
+
+    D207 is a network that answers the base rates: there the sick program's accuracy, every class counted alike, must also be
+    that of a constant answer.
     """
     if not sick or not math.isfinite(sick["eval_loss"]):
         return True
+    if code == "D207" and sick["eval_accuracy"] > 1 / classes + 0.05:
+        return False
     if twin["eval_accuracy"] - sick["eval_accuracy"] >= 0.05:
         return True
     if sick["eval_loss"] - twin["eval_loss"] >= 0.1 * math.log(classes):

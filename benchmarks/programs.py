@@ -783,7 +783,7 @@ def missing(c: Config, p: Parts, rng: Random) -> Parts:
 @decoration
 def imbalanced(c: Config, p: Parts, rng: Random) -> Parts:
     """Few rows of one class; the loss weighted by class; the last line counts every class alike."""
-    p = p.swap("load", "flip_y=0.01", f"flip_y=0.0, weights=[{rng.choice((0.94, 0.96, 0.97))}]")
+    p = p.swap("load", "flip_y=0.01", f"flip_y=0.0, weights=[{rng.choice((0.97, 0.98, 0.99))}]")
     p = p.swap("load", "class_sep=1.5", "class_sep=0.7").swap("load", f"({round(c.rows / 0.8)},", f"({2 * round(c.rows / 0.8)},")
     p = p.add("tensors", "weights = len(y_train) / 2 / torch.bincount(y_train.long()).float()")
     argument = "pos_weight=weights[1] / weights[0]" if c.binary else "weight=weights"

@@ -209,6 +209,14 @@ def test_the_second_of_two_faults_is_found_on_top_of_the_first(monkeypatch: pyte
     assert "together with the fix of S501" in found["W101"].verdict.reason
 
 
+def test_a_healthy_training_that_could_learn_a_little_faster_has_no_cause() -> None:
+    found = finding("W112", "negate-loss", "certain", "latent")
+    diagnosis, _ = run(lambda c, s: 0.95 if c else 0.9, found, state="learning")
+    assert found.verdict is not None
+    assert (found.verdict.name, found.role) == ("supported", "latent")
+    assert diagnosis.exit_code == 0
+
+
 def test_a_weak_difference_gets_more_seeds() -> None:
     rng = np.random.default_rng(0)
     luck = 0.02 * rng.standard_normal((2, 5))
@@ -278,17 +286,28 @@ def test_progress_names_what_is_tried() -> None:
     assert any("the unchanged script" in doing for _, _, doing in said)
 
 
-def test_the_steps_of_an_arm_fit_the_budget() -> None:
+def test_the_first_arms_show_how_many_steps_fit() -> None:
+    """They are given the recorded steps and a share of the time; the others get what these came to."""
+
+    class Slow(Runner):
+        def __call__(self, record: RunRecord, arms: Sequence[Arm], pool: Any, deadline: float, **which: Any) -> Any:
+            ends.append(deadline - time.monotonic())
+            for arm, result in super().__call__(record, arms, pool, deadline):
+                n = 150
+                yield arm, msgspec.structs.replace(result, losses=result.losses[-n:], skills=result.skills[-n:], steps=n)
+
+    ends: list[float] = []
     trace = synthetic.training(state="at-chance")
-    training = Training(Symptom("at-chance"), steps=10_000, name=trace.facts.name)
-    record = RunRecord(Run(seconds=100.0), [trace])
-    trace.facts.loop.step_seconds = 0.01
-    assert search.plan_steps(record, training, 4000, 2, 5) == 10_000
-    few = search.plan_steps(record, training, 60, 2, 5)
-    assert search.FEWEST_STEPS <= few < 1500
-    assert search.plan_steps(record, training, 0.1, 2, 5) == search.FEWEST_STEPS
-    training.steps = 10
-    assert search.plan_steps(record, training, 60, 2, 5) == 10
+    symptom = Symptom("at-chance", loss=CHANCE, chance=CHANCE, classes=5)
+    trace.known["symptom"] = symptom
+    training = Training(symptom, [finding("S501", "scale-learning-rate", factor=0.1)], name=trace.facts.name, steps=STEPS)
+    diagnosis = Diagnosis(Run(seconds=2.0), [training])
+    runner = Slow(lambda c, s: 0.0)
+    verify(diagnosis, RunRecord(diagnosis.run, [trace]), 60, POOL, run=runner)
+    assert [a.steps for a in runner.ran[:2]] == [STEPS, STEPS]
+    assert {a.steps for a in runner.ran[2:]} == {150}
+    assert ends[0] <= 60 / 2
+    assert ends[1] > 50
 
 
 def test_the_tables_name_codes_and_kinds_that_exist() -> None:

@@ -66,7 +66,6 @@ NONE = {
     "D209": "the rest of the data is not asked for, and where it is read is not known",
     "D210": "the other classes were never loaded",
     "G301": "a value cut from the graph has no derivative to put back",
-    "G302": "where the path is cut may be meant; reattaching has no general way",
     "G306": "the right derivative is in the formula, and only there",
     "I607": "which axes were meant to change places is not in the sizes",
     "N701": "a number that is none comes from a formula that has to be written in another way",

@@ -16,6 +16,7 @@ def app():
     from unstuck import __version__
     from unstuck.cli.diagnose import diagnose
     from unstuck.cli.explain import explain
+    from unstuck.cli.fix import fix
     from unstuck.cli.rules import rules
     from unstuck.cli.run import run
     from unstuck.cli.value import value
@@ -46,6 +47,7 @@ def app():
         }
     )(run)
     cli.command()(diagnose)
+    cli.command()(fix)
     cli.command()(verify)
     cli.command()(value)
     cli.command()(explain)

@@ -22,6 +22,7 @@ def diagnose(
     from unstuck import report
     from unstuck.engine import diagnose as diagnose_run
     from unstuck.experiments import verdict
+    from unstuck.repair import fill
     from unstuck.report.terminal import render
     from unstuck.trace.storage import read_run
 
@@ -30,6 +31,7 @@ def diagnose(
         report.check_writable(file)
     result = diagnose_run(read_run(path))
     result.trace = trace
+    fill(result)
     verdict.load(result, path)
     if not quiet:
         print(render(result, colour=sys.stdout.isatty()), end="")

@@ -144,10 +144,12 @@ def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | No
         return None
     try:
         from unstuck.engine import diagnose
+        from unstuck.repair import fill
         from unstuck.trace.storage import read_run
 
         diagnosis = diagnose(read_run(observed.directory))
         diagnosis.trace = _shown(observed.directory)
+        fill(diagnosis)
         if not quiet:
             from unstuck.report.terminal import render
 

@@ -200,7 +200,7 @@ def supervise(spec: Spec, template: sandbox.Template) -> NoReturn:
         write(spec, ArmResult(False, f"our own error: {type(error).__name__}: {error}"))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for name in ("work", "trace", "notes", "output"):
+        for name in ("work", "tmp", "trace", "notes", "output"):
             path = os.path.join(spec.folder, name)
             shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else _unlink(path)
         os._exit(code)
@@ -364,7 +364,7 @@ def perform(spec: Spec, template: sandbox.Template) -> NoReturn:
         signal.signal(signal.SIGUSR1, note)
         redirect(os.path.join(spec.folder, "output"))
         scratch = template.copy(os.path.join(spec.folder, "work"))
-        target = enter(spec, scratch, os.path.join(spec.folder, "work", "tmp"))
+        target = enter(spec, scratch, os.path.join(spec.folder, "tmp"))
         guard = sandbox.Guard(scratch, [spec.folder])
         if template.sealed:
             sandbox.seal([spec.folder, "/dev", *guard.caches])

@@ -251,7 +251,6 @@ def keep_gradients_until_step(patches: Patches) -> None:
     patches.replace(torch.nn.Module, "zero_grad", make)
     patches.around_step(step_begins, step_ends)
     patches.around_backward(before=before, after=after)
-    patches.expect("no zero_grad was called between a backward and the step")
 
 
 def call_step(patches: Patches) -> None:
@@ -326,16 +325,21 @@ def add_parameters(patches: Patches) -> None:
 
 
 def clip_gradients(patches: Patches) -> None:
-    """As clip_grad_norm_ over all that the optimizer holds, right before each step."""
+    """As clip_grad_norm_ over all that the optimizer holds, right before each step; in a loop without an optimizer over
+    all that the backward has reached, after each backward."""
     norm = patches.number("norm", 1.0)
+    patches.remember_optimizers()
 
-    def before(optimizer: Any) -> None:
-        tensors = [p for p in _held(optimizer) if p.grad is not None]
-        if tensors and float(torch.nn.utils.clip_grad_norm_(tensors, norm)) > norm:
+    def clip(tensors: list[Any]) -> None:
+        if tensors and not float(torch.nn.utils.clip_grad_norm_(tensors, norm)) <= norm:
             patches.applied.count += 1
 
-    patches.around_step(before)
-    patches.expect("no gradient was longer than the norm, or no optimizer of torch takes the steps")
+    def after(roots: list[Any]) -> None:
+        if not patches.optimizers:
+            clip([p for p in leaves(roots) if p.grad is not None])
+
+    patches.around_step(lambda optimizer: clip([p for p in _held(optimizer) if p.grad is not None]))
+    patches.around_backward(after=after)
 
 
 def _clipping(patches: Patches, threshold: Callable[[float], float]) -> None:

@@ -232,7 +232,7 @@ def _fits(tensor: Any, activation: str) -> bool:
         return low >= 0 and any(bool((x.sum(i) - 1).abs().max() < 1e-3) for i in range(x.dim()))
     if activation == "sigmoid":
         return low >= 0 and high <= 1
-    return activation == "tanh" and -1 <= low and high <= 1
+    return activation == "tanh" and low >= -1 and high <= 1
 
 
 def insert_activation(patches: Patches) -> None:
@@ -462,7 +462,7 @@ def align_targets(patches: Patches) -> None:
     def arithmetic(original: Any) -> Any:
         def changed(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
             if isinstance(b, torch.Tensor) and {a.dim(), b.dim()} == {1, 2} and a.numel() == b.numel() > 1:
-                column, row = (a, b) if a.dim() == 2 else (b, a)
+                column = a if a.dim() == 2 else b
                 if column.shape[1] == 1 and a.requires_grad != b.requires_grad:
                     patches.applied.count += 1
                     a, b = (a, b.reshape(a.shape)) if a.requires_grad else (a.reshape(b.shape), b)

@@ -187,7 +187,6 @@ def train_mode(patches: Patches) -> None:
             ours.discard(model)
 
     patches.around_model(before)
-    patches.expect("no model was in evaluation mode while it was trained")
 
 
 def batch_statistics(patches: Patches) -> None:
@@ -207,7 +206,6 @@ def batch_statistics(patches: Patches) -> None:
         return forward
 
     patches.replace(nn.modules.batchnorm._BatchNorm, "forward", make)
-    patches.expect("there is no batch norm that does otherwise")
 
 
 # -------------------------------------------------------------------------------------------------- precision

@@ -141,6 +141,8 @@ class Template:
         return names
 
     def _take(self, path: str, name: str, part: _Part) -> None:
+        if path == os.path.dirname(self.place):
+            return  # our own folder, where the script runs in the folder of temporary files
         if time.monotonic() > self._until:
             raise CannotCopy(f"the folder {os.path.dirname(path)} is too large to be copied for each try")
         try:

@@ -8,7 +8,8 @@ The order follows what is worth knowing first:
 3. where no single fix explains, or a fault that is certain stays without effect: fixes together. Of two faults each alone
    may keep a training stuck, so that either fix alone does nothing. Each member is then judged by leaving it out.
 4. more seeds, up to five, for what is still undecided, the largest gain first.
-Every arm has the same number of steps, chosen so that the arms of 1 to 3 fit into the budget.
+Every arm has the same number of steps: as many as were recorded, or as the two arms of 1 come to in a quarter of the
+budget. Nothing has to be guessed about the speed of the script for that.
 
 The engine's order is changed only by what was shown. Supported findings come first: a fault that is certain before a tuning
 of the steps (a longer learning rate helps many a network whose wiring is wrong), then the larger gain; gains that differ by
@@ -41,8 +42,7 @@ Runner = Callable[..., Iterator[tuple[Arm, ArmResult]]]  # as run_arms
 PLACEBO = Intervention("placebo")
 TOGETHER = "together"  # arguments: {"fixes": a JSON list of Interventions}
 EQUAL = 0.1  # of the skill: gains that differ by less are equal
-FEWEST_STEPS = 30  # an arm shorter than this shows nothing
-ROUNDS = 4  # rounds of arms that the length of an arm is planned for
+ROUNDS = 4  # rounds of arms, one after the other, among which the budget is divided
 MEMBERS = 3  # fixes run together
 
 _HIGH = (Intervention("scale-learning-rate", {"factor": 0.1}), Intervention("scale-learning-rate", {"factor": 0.01}))
@@ -139,8 +139,11 @@ class _Search:
         self.deadline = self.began + budget
         self.jobs = max(int(getattr(pool, "jobs", 2)), 1)
         self.candidates = candidates(self.training)
-        self.steps = plan_steps(record, self.training, budget, self.jobs, len(self.candidates))
+        # Of each arm: those of the recorded run, or what the first ones came to in their share of the budget.
+        self.steps = max(self.training.steps, 1)
+        self.share = budget / min(ROUNDS, max(1, math.ceil((2 + len(self.candidates)) / self.jobs)))
         self.results: dict[str, dict[int, ArmResult]] = {}
+        self.ends: dict[int, float] = {}  # skill at the end of a result, by its identity: long runs have long lists
         self.planned = 0
         self.interrupted = False
         self.unfit = ""  # why nothing can be proven here
@@ -153,9 +156,12 @@ class _Search:
         if not self.candidates:
             return
         first = self.candidates[0]
-        self.fetch([(None, 0), (first.intervention, 0), *([(PLACEBO, 0)] if self.jobs > 2 else [])])
+        end = min(self.deadline, time.monotonic() + self.share)
+        self.fetch([(None, 0), (first.intervention, 0), *([(PLACEBO, 0)] if self.jobs > 2 else [])], end)
         if not self._control_fits():
             return
+        came = [by_seed[0].steps for by_seed in self.results.values() if by_seed[0].ok]
+        self.steps = min(self.steps, max(min(came), 1))
         settled = self._verdict(first).name == "supported"
         rest = [c for c in self.candidates[1:] if not settled or (c.finding is not None and c.finding.role == "cause")]
         if settled and first.finding is not None and first.finding.grade != "certain":
@@ -170,8 +176,8 @@ class _Search:
         if any(len(r) > 2 for k, r in self.results.items() if k) and not self._late():
             self.fetch([(PLACEBO, 1)])
 
-    def fetch(self, wanted: Sequence[tuple[Intervention | None, int]]) -> None:
-        """Run these arms, without those that are known, a few at a time; stops at the deadline."""
+    def fetch(self, wanted: Sequence[tuple[Intervention | None, int]], end: float | None = None) -> None:
+        """Run these arms, without those that are known, a few at a time. `end`: when they are cut, default the deadline."""
         arms = []
         for intervention, seed in wanted:
             arm = Arm(intervention, seed, self.steps)
@@ -183,7 +189,7 @@ class _Search:
             wave, arms = arms[: 2 * self.jobs], arms[2 * self.jobs :]
             self.progress(done, self.planned, "; ".join(_shown(a) for a in wave[: self.jobs]))
             training = self.trace.facts.id if self.trace is not None else None
-            for arm, result in self.run(self.record, wave, self.pool, self.deadline, training=training):
+            for arm, result in self.run(self.record, wave, self.pool, end or self.deadline, training=training):
                 if result.reason == NO_TIME and not result.ok:
                     continue
                 self.results.setdefault(key_of(arm.intervention), {})[arm.seed] = result
@@ -237,6 +243,10 @@ class _Search:
         open_ = [c for c in self.candidates if self._ran(c) and self._verdict(c).name == "inconclusive"]
         final = ("does not explain", "too few to see", "a change that does nothing")  # no number of seeds changes these
         open_ = [c for c in open_ if not any(words in self._verdict(c).reason for words in final)]
+        proven = [c for c in self.candidates if c.finding is not None and self._verdict(c).name == "supported"]
+        if proven:  # then only what the engine named as well, or what does clearly better
+            best = max(map(self._gain, proven)) + EQUAL
+            open_ = [c for c in open_ if (c.finding is not None and c.finding.role == "cause") or self._gain(c) > best]
         chosen = sorted(open_, key=lambda c: (c is not self.candidates[0], -self._gain(c)))[:2]
         wanted = [c.intervention for c in chosen]
         for members in self.groups:
@@ -260,7 +270,7 @@ class _Search:
                 worst = max(scores.differences, key=abs)
                 placebo = worst if math.isfinite(worst) else None
         ends = [
-            paired.score(r.skills)
+            self._end(r)
             for key, by_seed in self.results.items() if key and key != PLACEBO_KEY and not self._other_loss(key)
             for seed, r in by_seed.items() if r.ok and seed == 0
         ]  # fmt: skip
@@ -272,6 +282,11 @@ class _Search:
             rest, symptom.constant_answer, self.training.steps, best, reachable, accuracy, placebo,
             round(time.monotonic() - self.began, 3),
         )  # fmt: skip
+
+    def _end(self, result: ArmResult) -> float:
+        if id(result) not in self.ends:
+            self.ends[id(result)] = verdicts.end_of(result)
+        return self.ends[id(result)]
 
     def _other_loss(self, key: str) -> bool:
         return any(f'"kind":"{kind}"' in key or f'\\"kind\\":\\"{kind}\\"' in key for kind in verdicts.OTHER_LOSS)
@@ -319,6 +334,8 @@ class _Search:
         for finding in self.training.findings:
             if finding.verdict is None and finding.role == "cause":
                 finding.verdict = not_verified(_no_experiment(finding))
+        if not self.candidates:
+            self.diagnosis.run.notes.append("Nothing was run again: no finding has a fix that can be tried")
         if self.unfit or not self.candidates:
             return
         for members in self.groups:
@@ -395,22 +412,6 @@ def together(members: Sequence[Candidate]) -> Intervention:
     return Intervention(TOGETHER, {"fixes": f"[{','.join(m.key for m in members)}]"})
 
 
-def plan_steps(record: RunRecord, training: Training, budget: float, jobs: int, wanted: int) -> int:
-    """Optimizer steps of each arm: the whole recorded run where ROUNDS rounds of it fit into the budget, else less."""
-    steps = max(training.steps, 1)
-    run = record.run
-    net = max(run.seconds - run.own_seconds, 0.01)
-    trace = trace_of(record, training)
-    step = trace.facts.loop.step_seconds if trace is not None else None
-    step = min(step if step else net / steps, net / steps)
-    start = max(net - step * steps, 0.2)  # imports, data, evaluation between epochs
-    rounds = min(ROUNDS, max(1, math.ceil((2 + wanted) / jobs)))
-    each = budget / rounds
-    # Arms that share the cores run slower than the recorded run did, and they are observed.
-    affordable = int((each - start) / (1.5 * step)) if step > 0 else steps
-    return min(steps, max(affordable, FEWEST_STEPS))
-
-
 def trace_of(record: RunRecord, training: Training) -> Trace | None:
     """The trace a training's diagnosis was made from."""
     own = next((t for t in record.traces if t.known.get("symptom") is training.symptom), None)
@@ -442,8 +443,11 @@ def rank(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) ->
     findings = training.findings
     before = {id(f): i for i, f in enumerate(findings)}
     helped = any(map(verdicts.supported, findings)) or bool(lookalikes)
+    healthy = training.symptom.learns and not any(f.role == "cause" for f in findings)
     for finding in findings:
         if verdicts.supported(finding):
+            if healthy and (finding.bearing == "choice" or gain_of(finding.verdict) < paired.FAR):
+                continue  # a training that learns can nearly always be made to learn a little faster
             finding.role = "cause"
             finding.grade = "likely" if finding.grade == "possible" else finding.grade
         elif verdicts.refuted(finding) and finding.role == "cause":
@@ -476,7 +480,8 @@ def _credit(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]])
     own = [gain_of(f.verdict) for f in training.findings if verdicts.supported(f)]
     if own and max(own) >= gain_of(found) - EQUAL:
         return  # a named cause explains as much
-    text = f"{describe(candidate.intervention).capitalize()} makes it learn: it {found.reason}."
+    words = describe(candidate.intervention)
+    text = f"{words[0].upper()}{words[1:]} makes it learn: it {found.reason}."
     mine = next((f for f in training.findings if f.code == candidate.code and not verdicts.supported(f)), None)
     evidence = Evidence(text, value=gain_of(found), unit="skill", source="experiment")
     if mine is not None and (mine.grade == "possible" or mine.role == "latent"):

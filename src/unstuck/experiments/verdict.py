@@ -35,7 +35,7 @@ OTHER_LOSS = frozenset({"replace-loss", "insert-activation", "class-weights"})
 # These draw new random numbers: the arms of a seed share no initial weights or no batches, so that they are no pairs.
 REDRAWS = frozenset({"reinitialise", "widen", "shuffle", "set-dropout"})
 HALF = 0.5  # of what is within reach
-RISING = 0.1  # of its gain, won in its last quarter: an arm that was cut while it learned
+RISING = 0.1  # of its gain, won between the last quarter's start and its end: an arm that was cut while it learned
 CURVE = 60  # points kept of a curve
 STUCK = frozenset({"at-chance", "at-prior", "above-chance", "plateau", "constant", "diverging", "non-finite"})
 
@@ -145,7 +145,7 @@ def scores_of(arms: Arms, known: Known) -> Scores | str:
     answers = known.rest_accuracy is not None and all(_has(r.accuracies) for r in (*control, *fixed))
     skills = all(_skilled(r) for r in (*control, *fixed))
     # A skill above 1 is no skill: that loss has no lowest value (NLL of what is no log-probability).
-    ends = [paired.tail(r.skills) for r in (*control, *fixed)]
+    ends = [paired.tail(_skill(r)) for r in (*control, *fixed)]
     bounded = not any(end.size and end.mean() > 1.0 + paired.BAND for end in ends)
     if answers and (arms.kind in OTHER_LOSS or not skills or not bounded):
         rest = known.rest_accuracy or 0.0
@@ -164,17 +164,32 @@ def _has(values: Sequence[float]) -> bool:
 
 
 def _skilled(result: ArmResult) -> bool:
-    return _has(result.skills) or result.symptom == "non-finite"
+    return _has(_skill(result))
 
 
 def _skill(result: ArmResult) -> np.ndarray:
-    """Skills per step; a loss that is not a number has none: it counts as worst from there on."""
-    skills = np.array(result.skills, dtype=np.float64)
+    """Skills per step; a loss that is not a number has none: it counts as worst from there on.
+
+    Where steps are short the chance level is looked at now and then, on other steps in each arm. Between them the mean
+    level stands in: exact for a plain cross-entropy (ln K at every call), and otherwise it costs the pairing of a few steps.
+    """
+    skills, losses = np.array(result.skills, dtype=np.float64), np.array(result.losses, dtype=np.float64)
+    if skills.shape == losses.shape:
+        with np.errstate(all="ignore"):
+            chances = losses / (1.0 - skills)
+        chances = chances[np.isfinite(chances) & (chances > 0)]
+        level = float(chances.mean()) if chances.size else result.chance
+        skills = np.where(np.isnan(skills) & np.isfinite(losses), 1.0 - losses / level, skills) if level else skills
     if result.symptom == "non-finite":
         known = np.flatnonzero(np.isfinite(skills))
         start = int(known[-1]) + 1 if known.size else 0
         return np.concatenate([skills[:start], np.full(max(result.steps - start, paired.FEWEST), -1.0)])
     return skills
+
+
+def end_of(result: ArmResult) -> float:
+    """The skill an arm ends with; NaN where it is not known."""
+    return paired.score(_skill(result))
 
 
 def _accuracy(result: ArmResult, rest: float) -> np.ndarray:
@@ -239,20 +254,18 @@ def _explains(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
     control = max(float(np.median([paired.score(c) for c in scores.control])), scores.rest)
     fixed = float(np.median([paired.score(f) for f in scores.fixed]))
     won = fixed - control
-    if scores.what != "skill":
-        there = known.reachable_accuracy
-        if there is not None and won < HALF * (there - control) and not _rising(scores.fixed[0], won):
-            return _short(won, there - control, "accuracy, as a simple classifier shows")
-        return "supported", ""
-    if known.best is not None and won < HALF * (known.best - control):
-        return _short(won, known.best - control, "skill, as another change shows")
-    if known.reachable is not None and won < HALF * (known.reachable - control) and not _rising(scores.fixed[0], won):
-        return _short(won, known.reachable - control, "skill, as a simple classifier shows")
+    # An arm that was cut while it still learned has not shown how far it gets: half of the half will do.
+    share = HALF * (HALF if _rising(scores.fixed[0], won) else 1.0)
+    classifier = known.reachable if scores.what == "skill" else known.reachable_accuracy
+    there, who = max(
+        (known.best if scores.what == "skill" and known.best is not None else -math.inf, "another change"),
+        (classifier if classifier is not None else -math.inf, "a simple classifier"),
+    )
+    if won < share * (there - control):
+        return "inconclusive", (
+            f"it helps and does not explain: {won:.2f} of the {there - control:.2f} in {scores.what} that {who} shows to be there"
+        )  # fmt: skip
     return "supported", ""
-
-
-def _short(won: float, there: float, unit: str) -> tuple[str, str]:
-    return "inconclusive", f"it helps and does not explain: {won:.2f} of {there:.2f} that there is to win in {unit}"
 
 
 def _rising(scores: np.ndarray, won: float) -> bool:
@@ -283,8 +296,10 @@ def _sentence(name: str, arms: Arms, scores: Scores, steps: int) -> str:
     else:
         a, b = (_median([r[s].final_loss for s in arms.seeds]) for r in (arms.control, arms.fixed))
         control, fixed, unit = _nats(a), _nats(b), ""
-        still = all(paired.at_rest(c, rest=scores.rest) for c in scores.control)
-        stays = "it stays at" if still and a is not None and math.isfinite(a) else "it is at"
+        still = all(
+            paired.at_rest(c, rest=scores.rest) and paired.score(c) > scores.rest - paired.FAR for c in scores.control
+        )
+        stays = "it stays at" if still else "it is at"
     if name == "supported":
         return f"reaches {unit}{fixed} after {steps:,} steps; unchanged {stays} {control}"
     return f"{unit}{fixed} after {steps:,} steps with the fix, {control} without"
@@ -293,7 +308,7 @@ def _sentence(name: str, arms: Arms, scores: Scores, steps: int) -> str:
 def _nats(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "no number (NaN)"
-    return f"{value:.4g} nats"
+    return f"{value:.3f} nats" if 1e-3 <= abs(value) < 100 or value == 0 else f"{value:.4g} nats"
 
 
 def _median(values: Sequence[float | None]) -> float | None:

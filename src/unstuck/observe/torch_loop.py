@@ -189,6 +189,7 @@ class Observer:
         self.last_output: weakref.ref[Any] | None = None
         self.last_inputs: list[weakref.ref[Any]] = []
         self.last_root: weakref.ref[Any] | None = None
+        self.quiet: list[weakref.ref[Any]] = []  # models called without gradients since the last backward
         self.forward_open = False
         self.forwards = 0
         self.dropped = 0
@@ -1193,7 +1194,7 @@ class Observer:
             )
             if term.path_end == "hidden":
                 term.hidden = term.path[-1].op if term.path else "hidden"
-            self._axes(term, item, call)
+            self._axes(term, item, call, loss)
             self._broadcasts(term, item, loss)
             for step in term.path:
                 if step.op == "relu":
@@ -1216,7 +1217,15 @@ class Observer:
         if node is not None and torch_graph.op_name(node) == "relu":
             step.zero_columns = torch_graph.zero_columns(node)
 
-    def _axes(self, term: LossTerm, item: torch_graph.Found, call: torch_spy.LossCall | None) -> None:
+    @staticmethod
+    def _picked_axis(item: torch_graph.Found, loss: Any, rank: int) -> int | None:
+        """The axis along which a gather right above the normaliser takes one entry for each label."""
+        pick = torch_graph.follow(loss.grad_fn, item.pick) if item.pick is not None and rank > 2 else None
+        if pick is None or torch_graph.op_name(pick) != "gather" or torch_graph.children(pick) != [item.node]:
+            return None
+        return torch_graph._axis(pick._saved_dim, rank)
+
+    def _axes(self, term: LossTerm, item: torch_graph.Found, call: torch_spy.LossCall | None, loss: Any) -> None:
         shape = term.input_shape
         if not shape:
             return
@@ -1228,6 +1237,10 @@ class Observer:
                     term.class_axis = torch_graph._axis(dim, len(shape))
                 else:
                     term.class_axis = len(shape) - 1
+                picked = self._picked_axis(item, loss, len(shape))
+                units, mixed = torch_graph.feature_axis(term.path, term.class_axis)
+                if picked is not None and picked != term.class_axis == units and not mixed:
+                    term.class_axis = picked  # normalised over the units, but gathered along another axis
             term.classes = shape[term.class_axis]
             term.feature_axis, term.scrambled = torch_graph.feature_axis(term.path, term.class_axis)
             if item.flags & {"fused", "log(softmax)"} and "hand" not in item.flags:
@@ -1254,6 +1267,14 @@ class Observer:
         axis = torch_graph._axis(node._saved_dim, len(shape))
         units, _ = torch_graph.feature_axis(term.path, axis)
         views = first is not node and torch_graph.op_name(node) == "log_softmax"
+        given = getattr(call.arguments.get("input"), "grad_fn", None) if call is not None else None
+        if given is not None and (given is node or torch_graph._log_of_softmax(given) is node):
+            views = False  # what lies between is torch's own: it gives nll_loss a fourth axis
+            if axis != term.class_axis and len(shape) > 2 and units != term.class_axis:
+                # The normaliser runs over the units of the head, and nll_loss picks from another axis: it looks for the
+                # classes where they are not. Where the units cannot be told, either of the two may be meant.
+                term.feature_axis, term.scrambled = (axis, False) if units == axis else (None, False)
+                return
         if not views and axis != term.class_axis:
             wrong, right = True, term.class_axis
         else:

@@ -1,7 +1,7 @@
 """The change itself: a finding's intervention as an edit of the user's file, shown as a diff and written only when asked.
 
-`change(finding, run)` says what would be changed, `write(change)` does it, `fill(diagnosis)` puts the diffs into a diagnosis. A file
-is changed only where it is the user's own and still is what ran: its SHA-256 was taken by the run.
+`change(finding, run)` says what would be changed, `write(change)` does it, `fill(diagnosis)` puts the diffs into a diagnosis.
+A file is changed only where it is the user's own and still is what ran: its SHA-256 was taken by the run.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import os
 import stat
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from unstuck.errors import UsageError
 from unstuck.findings import Diagnosis, Finding
-from unstuck.repair.edits import EDITS, Edit
+from unstuck.repair.edits import EDITS, Arguments, Edit
 from unstuck.repair.source import Cannot, Source, changed, lines_of, parse
 from unstuck.trace.facts import Run
 
@@ -41,6 +41,15 @@ class Change(msgspec.Struct, frozen=True):
     stale: bool = False  # display, because the file is not the one that ran
 
 
+class _Wanted(NamedTuple):
+    """What is to be done in one file."""
+
+    edit: Callable[[Source, Sequence[int], Arguments], Edit]
+    lines: list[int]  # of the file that ran; the first one is the place itself
+    arguments: Arguments
+    texts: dict[int, str]  # what the trace says that stands on them
+
+
 class Bench:
     """The files of a run as they are being changed: several findings may change the same file, one after another."""
 
@@ -59,17 +68,27 @@ class Bench:
         edit = EDITS.get(asked.kind)
         if edit is None:
             return Change(first, note="It is to be changed by hand.")
+        arguments = dict(asked.arguments)
+        beside = arguments.pop("activation_file", "")
         told: Change | None = None
-        for file in dict.fromkeys(f for f, _ in places):
+        # Last the script itself: some changes (the only optimizer, a cast) find their line without being told.
+        for file in dict.fromkeys([*(f for f, _ in places), *self._script()]):
             lines = list(dict.fromkeys(n for f, n in places if f == file))
-            texts = {s.line: s.text for s in finding.locations if s.file == file}
-            done = self._edit(file, lines, texts, lambda source, at: edit(source, at, dict(asked.arguments)))
+            wanted = _Wanted(edit, lines, arguments, {s.line: s.text for s in finding.locations if s.file == file})
+            done = self._edit(file, wanted) if beside in {"", file} else Change(
+                file, note=f"No machine can make this change: it touches two files, {file} and {beside}."
+            )  # fmt: skip
             if done.applicability != "display":
                 return done
             told = told or done
         return told or Change("", note="The finding names no line.")
 
-    def _edit(self, file: str, lines: list[int], texts: dict[int, str], edit) -> Change:  # type: ignore[no-untyped-def]
+    def _script(self) -> list[str]:
+        """The script under the name the trace gives it."""
+        path = locate(self.run.script, self.run) if not self.run.script.startswith("-") else ""
+        return [f for f in self.run.sources if path and locate(f, self.run) == path]
+
+    def _edit(self, file: str, wanted: _Wanted) -> Change:
         path = locate(file, self.run)
         reason = forbidden(path, self.run)
         if reason:
@@ -79,25 +98,31 @@ class Bench:
         except OSError as error:
             return Change(file, path, note=f"{file} cannot be read: {error.strerror}.")
         if path not in self.ran:
-            reason = stale(file, path, raw, texts, self.run)
+            reason = stale(file, path, raw, wanted.texts, self.run)
             if reason:
                 return Change(file, path, note=reason, stale=True)
             self.ran[path] = raw
         digest = hashlib.sha256(raw).hexdigest()
         try:
             source = Source(raw)
-            at = lines if raw == self.ran[path] else _carried(self.ran[path], source, lines)
-            wanted: Edit = edit(source, [n for n in at if n <= len(source.starts)])
-            new = source.encode(changed(source.text, wanted.spans))
-            parse(new.decode(source.encoding))
+            carried = _carried(self.ran[path], source)
+            lines = [carried[n] for n in wanted.lines if n in carried]
+            if wanted.lines and wanted.lines[0] not in carried:
+                raise Cannot("the line is not there, or another fix has changed it: run it again first")
+            arguments = dict(wanted.arguments)
+            if isinstance(arguments.get("activation_line"), int):
+                arguments["activation_line"] = carried.get(arguments["activation_line"], 0)
+            made = wanted.edit(source, lines, arguments)
+            text = changed(source.text, made.spans)
+            new = source.encode(text)
+            parse(text)
         except Cannot as cannot:
             return Change(file, path, digest, note=f"No machine can make this change: {cannot}.")
         except (SyntaxError, ValueError):
             return Change(file, path, digest, note="No machine can make this change: the result would not be a Python program.")
         if new == raw:
             return Change(file, path, digest, note="The file is already so.")
-        diff = _diff(source.text, new.decode(source.encoding), file)
-        return Change(file, path, digest, diff, wanted.applicability, new, wanted.note)
+        return Change(file, path, digest, _diff(source.text, text, file), made.applicability, new, made.note)
 
     def keep(self, change: Change) -> None:
         """From here on the file is as this change leaves it."""
@@ -225,18 +250,11 @@ def stale(file: str, path: str, raw: bytes, texts: dict[int, str], run: Run) -> 
     return ""
 
 
-def _carried(ran: bytes, source: Source, lines: list[int]) -> list[int]:
-    """The lines of the file that ran, where they are now. Raises Cannot where one was changed by an earlier fix."""
+def _carried(ran: bytes, source: Source) -> dict[int, int]:
+    """The lines of the file that ran -> where they are now; lines that an earlier fix has changed are missing."""
     old, new = lines_of(ran.decode(source.encoding)), lines_of(source.text)
-    moved = {
-        a + i + 1: b + i + 1
-        for a, b, size in difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-        for i in range(size)
-    }
-    found = [moved[n] for n in lines if n in moved]
-    if not found or lines[0] not in moved:
-        raise Cannot("another fix has changed the same line; run it again first")
-    return found
+    blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+    return {a + i + 1: b + i + 1 for a, b, size in blocks for i in range(size)}
 
 
 def _diff(old: str, new: str, file: str) -> str:

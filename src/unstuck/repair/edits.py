@@ -71,11 +71,11 @@ def _name(source: Source, dotted: str) -> tuple[str, list[Span]]:
         return known, []
     module, _, name = dotted.rpartition(".")
     for node in source.walk(ast.ImportFrom):
-        if isinstance(node, ast.ImportFrom) and node.module == module and not node.level and node.names[0].name != "*":
+        if node.module == module and not node.level and node.names[0].name != "*":
             end = source.end(node.names[-1])
             return name, [Span(end, end, f", {name}")]
     for node in source.walk(ast.ImportFrom):
-        if isinstance(node, ast.ImportFrom) and node.module == module and node.names[0].name == "*":
+        if node.module == module and node.names[0].name == "*":
             return name, []
     raise Cannot(f"{dotted} is not imported in this file")
 
@@ -118,7 +118,7 @@ def _activation(source: Source, call: ast.Call, wanted: set[str]) -> tuple[str, 
 
 
 def remove_activation(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit:
-    """The activation at the line returns its input. Where a module is constructed there: the line that calls it, else the module."""
+    """The activation at the line returns its input. Of a module that is constructed there: its call, else the module itself."""
     given = _plain(str(arguments.get("activation") or ""))
     wanted = ({given} | ({"expit"} if given == "sigmoid" else set())) if given else _ACTIVATIONS
     constructed: list[ast.Call] = []
@@ -172,12 +172,10 @@ def _judged(source: Source, call: ast.Call, spans: list[Span]) -> Edit:
     made = _made(source, call.func)
     name = _plain(tail(made.func if made is not None else call.func))
     if name in {"sigmoid", "expit", "hardsigmoid"}:
-        halves = sorted({
-            n.lineno for n in source.walk(ast.Constant) if isinstance(n, ast.Constant) and n.value == 0.5
-            and isinstance(source.parents[n], ast.Compare)
-        } | {n.lineno for n in source.walk(ast.Call) if isinstance(n, ast.Call) and tail(n.func) == "round" and not n.args})  # fmt: skip
+        halves = {n.lineno for n in source.walk(ast.Constant) if n.value == 0.5 and isinstance(source.parents[n], ast.Compare)}
+        halves |= {n.lineno for n in source.walk(ast.Call) if tail(n.func) == "round" and not n.args}
         if halves:
-            where = f"line{'s' if len(halves) > 1 else ''} {', '.join(map(str, halves))}"
+            where = f"line{'s' if len(halves) > 1 else ''} {', '.join(map(str, sorted(halves)))}"
             return Edit(
                 spans, "unsafe", f"The model now returns logits: what was compared with 0.5 ({where}) is to be compared with 0."
             )
@@ -313,11 +311,7 @@ def _clamps(node: ast.AST) -> bool:
 
 def _inputs(source: Source, call: ast.Call) -> list[ast.expr]:
     """What a loss (or the loss that is constructed here) is applied to: its first arguments and what is assigned to them."""
-    applied = [call]
-    if tail(call.func)[:1].isupper():
-        name = next((n for n, values in source.assigned.items() if call in values), "")
-        applied = [c for c in source.walk(ast.Call) if isinstance(c, ast.Call) and name and ast.unparse(c.func) == name]  # type: ignore[misc]
-    given = [c.args[0] for c in applied if c.args]
+    given = [c.args[0] for c in _applications(source, call) if c.args]
     return [*given, *(v for g in given for v in source.assigned.get(ast.unparse(g), []))]
 
 
@@ -334,37 +328,55 @@ def _behind(source: Source, node: ast.expr, text: str) -> Span:
 
 
 def replace_loss(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit:
-    """A cross-entropy in place of a loss for another task, on the numbers in front of the last activation."""
+    """A cross-entropy in place of a loss for another task, on the numbers in front of the last activation.
+
+    Where a likelihood is written by hand on what softmax gives, log_softmax takes the place of the softmax.
+    """
     new = _loss(str(arguments.get("loss") or "cross_entropy"))
     old = _loss(str(arguments.get("from") or ""))
     if new not in _FUNCTIONAL:
         raise Cannot(f"{arguments.get('loss')} is no loss that can be put in its place")
+    squashing = _squashing(source, arguments)
 
     def edit(line: int) -> Edit | None:
-        call = _loss_at(source, line, old) or (_loss_at(source, line) if old else None)
+        call = _loss_at(source, line, old) or _loss_at(source, line)
         if call is None or _loss(tail(call.func)) == new:
             return None
         spans = _swapped(source, call, new)
-        keep = {"reduction", "weight", "size_average", "reduce"} & (
-            {"reduction", "size_average", "reduce"} if old == "MSELoss" else {"reduction", "weight"}
-        )
-        for keyword in call.keywords:
-            if keyword.arg not in keep | {"input", "target"}:
-                spans.append(source.without(keyword))
-        applied = [call]
-        if tail(call.func)[:1].isupper():
-            name = next((n for n, values in source.assigned.items() if call in values), "")
-            applied = [c for c in source.walk(ast.Call) if isinstance(c, ast.Call) and name and ast.unparse(c.func) == name]  # type: ignore[misc]
-        for one in applied:
+        like = new == "CrossEntropyLoss" and old == "NLLLoss"  # they take the same options
+        spans += [source.without(k) for k in call.keywords if not like and k.arg not in {"reduction", "input", "target"}]
+        for one in _applications(source, call):
             if len(one.args) >= 2:
                 spans += _matching_targets(source, one, new)
-        for given in _inputs(source, call):
-            spans += _stripped(source, given)
-        if not any(_stripped(source, g) for g in _inputs(source, call)):
-            spans += _last_activation(source)
+        spans += (
+            squashing or next((s for g in _inputs(source, call) if (s := _stripped(source, g))), []) or _last_activation(source)
+        )
+        if like and squashing:
+            return Edit(spans)
         return Edit(spans, "unsafe", "Another loss is minimised: its numbers do not compare with the old ones.")
 
+    def logarithm(line: int) -> Edit | None:
+        return insert_activation(source, [line], {"activation": "log_softmax"})
+
+    if old == "NLLLoss" and isinstance(arguments.get("activation_line"), int) and not any(_loss_at(source, n) for n in lines):
+        return _attempt([int(arguments["activation_line"])], logarithm, "")
     return _attempt(lines, edit, "no loss of torch's is constructed or called at the line")
+
+
+def _squashing(source: Source, arguments: Arguments) -> list[Span]:
+    """The activation under the old loss left out, where the finding names it."""
+    line = arguments.get("activation_line")
+    if not isinstance(line, int):
+        return []
+    return remove_activation(source, [line], {"activation": arguments.get("activation", "")}).spans
+
+
+def _applications(source: Source, call: ast.Call) -> list[ast.Call]:
+    """Where a loss is applied: the call itself, or all calls of the criterion that it constructs."""
+    if not tail(call.func)[:1].isupper():
+        return [call]
+    name = next((n for n, values in source.assigned.items() if call in values), "")
+    return [c for c in source.walk(ast.Call) if name and ast.unparse(c.func) == name]
 
 
 def _matching_targets(source: Source, call: ast.Call, new: str) -> list[Span]:
@@ -402,7 +414,7 @@ def _last_activation(source: Source) -> list[Span]:
     """The squashing module at the end of the only stack that ends in one."""
     ends = [
         c.args[-1] for c in source.walk(ast.Call)
-        if isinstance(c, ast.Call) and tail(c.func) == "Sequential" and c.args and isinstance(c.args[-1], ast.Call)
+        if tail(c.func) == "Sequential" and c.args and isinstance(c.args[-1], ast.Call)
         and _plain(tail(c.args[-1].func)) in {"softmax", "sigmoid", "logsoftmax"}
     ]  # fmt: skip
     return [source.without(ends[0])] if len(ends) == 1 else []
@@ -440,9 +452,7 @@ def align_targets(source: Source, lines: Sequence[int], arguments: Arguments) ->
         if isinstance(given, (ast.Name, ast.Attribute)):
             return Edit([source.replace(target, _called(source, target, f"view_as({source.of(given)})"))])
         # An expression is not written twice: both sides become rows.
-        return Edit([
-            source.replace(given, _called(source, given, "flatten()")), source.replace(target, _called(source, target, "flatten()")),
-        ])  # fmt: skip
+        return Edit([source.replace(node, _called(source, node, "flatten()")) for node in (given, target)])
 
     return _attempt(lines, edit, "no call of a loss with an input and a target stands at the line")
 
@@ -483,13 +493,11 @@ def negate_loss(source: Source, lines: Sequence[int], arguments: Arguments) -> E
         return None
 
     def missing(line: int) -> Edit | None:
-        statement = source.statement_at(line)
-        value = statement.value if isinstance(statement, (ast.Return, ast.Assign)) else None
-        if value is None or isinstance(value, ast.Tuple):
+        value = _computed(source, line)
+        if value is None:
             return None
-        text = source.of(value)
-        return Edit([source.replace(value, f"-{text}" if isinstance(value, (ast.Call, ast.Name, ast.Attribute)) else f"-({text})")],
-                    "unsafe", "The loss changes its sign.")  # fmt: skip
+        text = source.of(value) if isinstance(value, (ast.Call, ast.Name, ast.Attribute)) else f"({source.of(value)})"
+        return Edit([source.replace(value, f"-{text}")], "unsafe", "The loss changes its sign.")
 
     try:
         return _attempt(lines[:1], edit, "")
@@ -499,6 +507,13 @@ def negate_loss(source: Source, lines: Sequence[int], arguments: Arguments) -> E
         return _attempt(lines[:2], missing, "")
     except Cannot:
         return _attempt(lines[1:], edit, "no sign of the loss was found at the line")
+
+
+def _computed(source: Source, line: int) -> ast.expr | None:
+    """What the statement at the line computes and returns or gives a name."""
+    statement = source.statement_at(line)
+    value = statement.value if isinstance(statement, (ast.Return, ast.Assign)) else None
+    return value if isinstance(value, (ast.Call, ast.BinOp, ast.UnaryOp, ast.Name, ast.Attribute)) else None
 
 
 def mean_reduction(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit:
@@ -539,7 +554,7 @@ def scale_loss(source: Source, lines: Sequence[int], arguments: Arguments) -> Ed
     def classes(line: int) -> Edit | None:
         for call in source.calls(line):
             method = isinstance(call.func, ast.Attribute) and call.func.attr == "mean" and not call.args and not call.keywords
-            if method and isinstance(call.func.value, ast.BinOp) and isinstance(call.func.value.op, ast.Mult):  # type: ignore[attr-defined]
+            if method and isinstance(call.func.value, ast.BinOp) and isinstance(call.func.value.op, ast.Mult):
                 at = source.end(call.func) - len(".mean")
                 return Edit(
                     [Span(at, at, ".sum(-1)")], "unsafe", "The loss and its gradient become larger by the number of classes."
@@ -550,10 +565,9 @@ def scale_loss(source: Source, lines: Sequence[int], arguments: Arguments) -> Ed
         return None
 
     def factor(line: int) -> Edit | None:
-        statement = source.statement_at(line)
-        if not isinstance(statement, (ast.Assign, ast.Return)) or statement.value is None or isinstance(statement.value, ast.Tuple):
+        value = _computed(source, line)
+        if value is None:
             return None
-        value = statement.value
         text = source.of(value) if isinstance(value, (ast.Call, ast.Name, ast.Attribute)) else f"({source.of(value)})"
         number = _shown(_number_of(arguments, "factor"))
         return Edit([source.replace(value, f"{number} * {text}")], "unsafe", "The gradient grows by the same factor.")
@@ -632,9 +646,10 @@ def _literal(source: Source, node: ast.expr, what: str, depth: int = 0) -> ast.e
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
         key = node.slice.value
         values = [
-            v for d in source.walk(ast.Dict) for k, v in zip(d.keys, d.values)  # type: ignore[attr-defined]
+            v for d in source.walk(ast.Dict) for k, v in zip(d.keys, d.values)
             if isinstance(k, ast.Constant) and k.value == key
-        ] + [k.value for c in source.walk(ast.Call) if tail(c.func) == "dict" for k in c.keywords if k.arg == key]  # type: ignore[attr-defined]  # fmt: skip
+        ]  # fmt: skip
+        values += [k.value for c in source.walk(ast.Call) if tail(c.func) == "dict" for k in c.keywords if k.arg == key]
         if len(values) == 1:
             return _literal(source, values[0], what, depth + 1)
         raise Cannot(f"{what} is {text}, which is set in {len(values)} places of this file")
@@ -644,14 +659,14 @@ def _literal(source: Source, node: ast.expr, what: str, depth: int = 0) -> ast.e
 def _of_name(source: Source, node: ast.Name, what: str, depth: int) -> ast.expr:
     function = source.function(node)
     while not isinstance(function, ast.Module):
-        parameters = function.args  # type: ignore[attr-defined]
+        parameters = function.args
         if node.id in {a.arg for a in (*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs)}:
             return _of_parameter(source, function, node.id, what, depth)
         if any(isinstance(n, ast.Name) and n.id == node.id and isinstance(n.ctx, ast.Store) for n in ast.walk(function)):
             break
         function = source.function(function)
     values = source.assigned.get(node.id, [])
-    stores = [n for n in source.walk(ast.Name) if isinstance(n, ast.Name) and n.id == node.id and isinstance(n.ctx, ast.Store)]
+    stores = [n for n in source.walk(ast.Name) if n.id == node.id and isinstance(n.ctx, ast.Store)]
     if len(values) == 1 and len(stores) == 1:
         return _literal(source, values[0], what, depth + 1)
     if node.id in source.imports:
@@ -661,13 +676,15 @@ def _of_name(source: Source, node: ast.Name, what: str, depth: int) -> ast.expr:
 
 def _of_parameter(source: Source, function: ast.AST, name: str, what: str, depth: int) -> ast.expr:
     """A parameter: what the only caller gives, or the default where no caller gives anything."""
-    parameters = function.args  # type: ignore[attr-defined]
+    parameters = function.args
     klass = source.parents[function]
     method = isinstance(klass, ast.ClassDef)
-    called = klass.name if isinstance(klass, ast.ClassDef) and function.name == "__init__" else getattr(function, "name", "")  # type: ignore[attr-defined]
+    called = getattr(function, "name", "")
+    if isinstance(klass, ast.ClassDef) and called == "__init__":
+        called = klass.name
     positional = [a.arg for a in (*parameters.posonlyargs, *parameters.args)]
     place = positional.index(name) - int(method) if name in positional else None
-    callers = [c for c in source.walk(ast.Call) if isinstance(c, ast.Call) and called and tail(c.func) == called]
+    callers = [c for c in source.walk(ast.Call) if called and tail(c.func) == called]
     if any(k.arg is None for c in callers for k in c.keywords) or any(isinstance(a, ast.Starred) for c in callers for a in c.args):
         found = [
             v for c in callers for k in c.keywords if k.arg is None and isinstance(k.value, ast.Name)
@@ -690,7 +707,7 @@ def _of_parameter(source: Source, function: ast.AST, name: str, what: str, depth
 def _of_attribute(source: Source, node: ast.Attribute, what: str, depth: int) -> ast.expr:
     """args.lr, cfg.lr, self.lr: a field's default, an assignment, or an option of the command line (which is told, not changed)."""
     for call in source.walk(ast.Call):
-        if isinstance(call, ast.Call) and tail(call.func) in {"add_argument", "option"}:
+        if tail(call.func) in {"add_argument", "option"}:
             names = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             destination = _argument(call, "dest")
             known = {n.lstrip("-").replace("-", "_") for n in names}
@@ -701,19 +718,19 @@ def _of_attribute(source: Source, node: ast.Attribute, what: str, depth: int) ->
     owner = source.of(node.value)
     fields: list[tuple[ast.ClassDef, ast.expr]] = []
     for klass in source.walk(ast.ClassDef):
-        for statement in klass.body:  # type: ignore[attr-defined]
+        for statement in klass.body:
             if isinstance(statement, (ast.AnnAssign, ast.Assign)) and statement.value is not None:
                 targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 if any(isinstance(t, ast.Name) and t.id == node.attr for t in targets):
-                    fields.append((klass, statement.value))  # type: ignore[arg-type]
+                    fields.append((klass, statement.value))
     stored = [
-        (t, n.value) for n in source.walk(ast.Assign) if isinstance(n, ast.Assign) for t in n.targets
+        (t, n.value) for n in source.walk(ast.Assign) for t in n.targets
         if isinstance(t, ast.Attribute) and t.attr == node.attr and (ast.unparse(t.value) in {owner, "self"})
     ]  # fmt: skip
     if len(fields) == 1 and not stored:
         klass, default = fields[0]
         given = [
-            k.value for c in source.walk(ast.Call) if isinstance(c, ast.Call) and tail(c.func) in {klass.name, "replace"}
+            k.value for c in source.walk(ast.Call) if tail(c.func) in {klass.name, "replace"}
             for k in c.keywords if k.arg == node.attr
         ]  # fmt: skip
         if len(given) <= 1:
@@ -735,21 +752,26 @@ def _renumbered(source: Source, node: ast.expr, new: Callable[[float], float], w
 # ---------------------------------------------------------------------- optimizers
 
 
+def _optimizer(source: Source, call: ast.Call) -> bool:
+    """Does the call construct an optimizer?"""
+    name, dotted = tail(call.func), source.dotted(call.func)
+    if not name[:1].isupper() or "lr_scheduler" in dotted:
+        return False
+    known = re.search(r"\boptim(izers?)?\b", dotted) or re.search(r"SGD|Adam|RMSprop|Adagrad|Adadelta|LBFGS|Lion", name)
+    return bool(known) or (_argument(call, "lr") is not None and bool(call.args))
+
+
 def _optimizer_at(source: Source, line: int) -> ast.Call | None:
     """The call on the line that constructs an optimizer."""
-    for call in source.calls(line):
-        name = tail(call.func)
-        if (
-            re.search(r"\boptim(izers?)?\b", source.dotted(call.func))
-            and name[:1].isupper()
-            and "lr_scheduler" not in source.dotted(call.func)
-        ):
-            return call
-        if name[:1].isupper() and (
-            _argument(call, "lr") is not None or re.search(r"SGD|Adam|RMSprop|Adagrad|Adadelta|LBFGS|Lion", name)
-        ):
-            return call
-    return None
+    return next((c for c in source.calls(line) if _optimizer(source, c)), None)
+
+
+def _with_optimizer(source: Source, lines: Sequence[int]) -> list[int]:
+    """The lines; where none of them constructs an optimizer also that of the only one of the file."""
+    if any(_optimizer_at(source, line) for line in lines):
+        return list(lines)
+    made = {c.lineno for c in source.walk(ast.Call) if _optimizer(source, c)}
+    return [*lines, *made] if len(made) == 1 else list(lines)
 
 
 def _rates(source: Source, call: ast.Call, option: str, position: int | None) -> list[ast.expr]:
@@ -798,7 +820,7 @@ def _options(
         except Cannot as cannot:
             if str(cannot):
                 raise
-    return _attempt(lines, edit, "no optimizer is constructed at the line")
+    return _attempt(_with_optimizer(source, lines), edit, "no optimizer is constructed at the line")
 
 
 def scale_learning_rate(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit:
@@ -855,7 +877,7 @@ def constant_learning_rate(source: Source, lines: Sequence[int], arguments: Argu
             if name and ("lr_scheduler" in source.dotted(call.func) or tail(call.func).endswith("LR")):
                 steps = [
                     n for n in source.walk(ast.Expr)
-                    if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call) and ast.unparse(n.value.func) == f"{name}.step"
+                    if isinstance(n.value, ast.Call) and ast.unparse(n.value.func) == f"{name}.step"
                 ]  # fmt: skip
                 if steps:
                     return Edit(
@@ -968,7 +990,7 @@ def call_step(source: Source, lines: Sequence[int], arguments: Arguments) -> Edi
         there = _steps(source, function)
         if there:
             raise Cannot(f"{there[0][0]}.step() stands at line {there[0][1].lineno}, but is not reached: look at its condition")
-        name = _optimizer_for(source, statement, lines)
+        name = _optimizer_for(source, statement)
         block = source.block(statement)
         at = block.index(statement)
         while at + 1 < len(block) and "clip_grad" in ast.unparse(block[at + 1]).split("(")[0]:
@@ -978,7 +1000,7 @@ def call_step(source: Source, lines: Sequence[int], arguments: Arguments) -> Edi
     return _attempt(lines, edit, "no backward is called at the line")
 
 
-def _optimizer_for(source: Source, statement: ast.stmt, lines: Sequence[int]) -> str:
+def _optimizer_for(source: Source, statement: ast.stmt) -> str:
     """The name under which a statement's function knows the optimizer."""
     function = source.function(statement)
     zeroed = [
@@ -987,14 +1009,15 @@ def _optimizer_for(source: Source, statement: ast.stmt, lines: Sequence[int]) ->
     ]  # fmt: skip
     made = {
         name: call for name, values in source.assigned.items() for call in values
-        if isinstance(call, ast.Call) and any(call is _optimizer_at(source, line) for line in {*lines, call.lineno})
+        if isinstance(call, ast.Call) and _optimizer(source, call)
     }  # fmt: skip
     for name in zeroed:
         if name in made or "opt" in name.lower():
             return name
+    klass = source.klass(statement)
     reachable = [
         name for name, call in made.items()
-        if source.function(call) in {function, source.tree} or (name.startswith("self.") and source.klass(call) is source.klass(statement))
+        if source.function(call) in {function, source.tree} or (name.startswith("self.") and source.klass(call) is klass)
     ]  # fmt: skip
     if len(reachable) == 1:
         return reachable[0]
@@ -1030,9 +1053,7 @@ def clip_gradients(source: Source, lines: Sequence[int], arguments: Arguments) -
             before = [s for s in block[: block.index(step)] if ".backward(" in ast.unparse(s)]
             statement = before[-1] if before else statement
         function = source.function(statement)
-        optimizers = [
-            c for v in source.assigned.values() for c in v if isinstance(c, ast.Call) and _optimizer_at(source, c.lineno) is c
-        ]
+        optimizers = [c for v in source.assigned.values() for c in v if isinstance(c, ast.Call) and _optimizer(source, c)]
         for call in optimizers:
             given = call.args[0] if call.args else None
             text = source.of(given) if given is not None else ""
@@ -1091,7 +1112,7 @@ def train_mode(source: Source, lines: Sequence[int], arguments: Arguments) -> Ed
     def edit(line: int) -> Edit | None:
         switched = {
             ast.unparse(n.func.value) for n in source.walk(ast.Call)
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "eval" and not n.args
+            if isinstance(n.func, ast.Attribute) and n.func.attr == "eval" and not n.args
         }  # fmt: skip
         calls = [c for c in source.calls(line) if ast.unparse(c.func) in switched]
         made = {n for n, v in source.assigned.items() if any(isinstance(e, ast.Call) and e.lineno in lines for e in v)}
@@ -1104,8 +1125,8 @@ def train_mode(source: Source, lines: Sequence[int], arguments: Arguments) -> Ed
         loops = source.loops(statement)
         # From the forward pass outwards: an eval() on the way in front of it is the one that counts.
         for place in [statement, *loops]:
-            block = source.block(place)  # type: ignore[arg-type]
-            for earlier in reversed(block[: block.index(place)]):  # type: ignore[arg-type]
+            block = source.block(place)
+            for earlier in reversed(block[: block.index(place)]):
                 switch = _call_of(earlier)
                 if switch is not None and ast.unparse(switch.func) == f"{name}.train":
                     return None
@@ -1123,7 +1144,7 @@ def train_mode(source: Source, lines: Sequence[int], arguments: Arguments) -> Ed
             return Edit([source.before(_first(body), f"{name}.train()")], "unsafe", _TRAIN)
         inner = loops[0]
         if len(loops) == 1 or _evaluates(source, inner):
-            return Edit([source.before(_first(inner.body), f"{name}.train()")], "unsafe", _TRAIN)  # type: ignore[attr-defined]
+            return Edit([source.before(_first(inner.body), f"{name}.train()")], "unsafe", _TRAIN)
         return Edit([source.before(inner, f"{name}.train()")], "unsafe", _TRAIN)
 
     return _attempt(lines, edit, "no call of a model whose mode is switched in this file stands at the line")
@@ -1146,7 +1167,7 @@ def _evaluates(source: Source, loop: ast.AST) -> bool:
         return any(isinstance(n, ast.Call) and tail(n.func) == "eval" and isinstance(n.func, ast.Attribute) for n in ast.walk(node))
 
     called = {tail(n.func) for n in ast.walk(loop) if isinstance(n, ast.Call)}
-    functions = [f for f in source.walk(ast.FunctionDef) if f.name in called]  # type: ignore[attr-defined]
+    functions = [f for f in source.walk(ast.FunctionDef) if f.name in called]
     return switches(loop) or any(switches(f) for f in functions)
 
 
@@ -1218,22 +1239,17 @@ _UNFREEZE = "The layers may have been frozen on purpose; the optimizer must hold
 
 
 def add_parameters(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit:
-    """Layers in a plain list become a ModuleList; an optimizer that was built too early moves behind the model; else the whole model's
-    parameters are given."""
+    """Layers in a plain list become a ModuleList; an optimizer that was built too early moves behind the model; an optimizer of
+    one part of the model is given all of it."""
 
     def edit(line: int) -> Edit | None:
         call = _optimizer_at(source, line)
         if call is None:
             return None
-        lists = [
-            n for n in source.walk(ast.Assign)
-            if isinstance(n, ast.Assign) and isinstance(n.value, (ast.List, ast.ListComp)) and isinstance(n.targets[0], ast.Attribute)
-            and any(source.dotted(c.func).startswith("torch.nn.") and tail(c.func)[:1].isupper()
-                    for e in (n.value.elts if isinstance(n.value, ast.List) else [n.value.elt]) for c in [e] if isinstance(c, ast.Call))
-        ]  # fmt: skip
+        lists = [n for n in source.walk(ast.Assign) if isinstance(n.targets[0], ast.Attribute) and _layers(source, n.value)]
         if len(lists) == 1:
             name, spans = _name(source, "torch.nn.ModuleList")
-            value = lists[0].value  # type: ignore[attr-defined]
+            value = lists[0].value
             return Edit(
                 [source.replace(value, f"{name}({source.of(value)})"), *spans], "unsafe", "The layers then belong to the model."
             )
@@ -1248,7 +1264,14 @@ def add_parameters(source: Source, lines: Sequence[int], arguments: Arguments) -
             return Edit([source.inner(given.func.value.value, given.func.value)], "unsafe", "The rest of the model is trained too.")
         raise Cannot("which parameters are missing in its groups has to be seen")
 
-    return _attempt(lines, edit, "no optimizer is constructed at the line")
+    return _attempt(_with_optimizer(source, lines), edit, "no optimizer is constructed at the line")
+
+
+def _layers(source: Source, node: ast.expr) -> bool:
+    """Is it a plain list of modules?"""
+    elements = node.elts if isinstance(node, ast.List) else [node.elt] if isinstance(node, ast.ListComp) else []
+    made = [e.func for e in elements if isinstance(e, ast.Call)]
+    return any(source.dotted(f).startswith("torch.nn.") and tail(f)[:1].isupper() for f in made)
 
 
 def _moved(source: Source, call: ast.Call, lines: Sequence[int]) -> list[Span]:
@@ -1273,11 +1296,7 @@ def _moved(source: Source, call: ast.Call, lines: Sequence[int]) -> list[Span]:
 
 def reinitialise(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit:
     """The line that overwrites torch's own initialisation is left out."""
-    statements = [
-        s
-        for s in source.walk(ast.Expr)
-        if isinstance(s, ast.Expr) and isinstance(s.value, ast.Call) and _initialises(source, s.value)
-    ]
+    statements = [s for s in source.walk(ast.Expr) if isinstance(s.value, ast.Call) and _initialises(source, s.value)]
     here = [s for s in statements if any(s.lineno <= line <= (s.end_lineno or 0) for line in lines)]
     found = here[:1] or statements
     if len(found) == 1:
@@ -1312,15 +1331,15 @@ def full_precision(source: Source, lines: Sequence[int], arguments: Arguments) -
         within = any(isinstance(a, ast.Call) and "autocast" in tail(a.func).lower() for a in source.above(node))
         if isinstance(node, ast.Call):
             method = isinstance(node.func, ast.Attribute) and node.func.attr in {"half", "bfloat16"} and not node.args
-            if method and not source.imported(node.func.value):  # type: ignore[attr-defined]
-                inner = node.func.value  # type: ignore[attr-defined]
+            if method and not source.imported(node.func.value):
+                inner = node.func.value
                 parent = source.parents[node]
                 plain = isinstance(parent, ast.Expr) or (
                     isinstance(parent, ast.Assign) and source.of(parent.targets[0]) == source.of(inner)
                 )
                 spans.append(source.delete(source.statement(node)) if plain else Span(source.end(inner), source.end(node), ""))
         elif source.dotted(node) in {"torch.float16", "torch.bfloat16", "torch.half"} and not within:
-            spans.append(Span(source.end(node) - len(node.attr), source.end(node), "float32"))  # type: ignore[attr-defined]
+            spans.append(Span(source.end(node) - len(node.attr), source.end(node), "float32"))
     if not spans:
         raise Cannot("nothing in this file casts to half precision")
     return Edit(spans, "unsafe", "Twice the memory, and slower where the device is faster in half precision.")

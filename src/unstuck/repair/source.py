@@ -15,12 +15,13 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 _NEWLINE = re.compile(r"\r\n|\n|\r")
 Function = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 Loop = (ast.For, ast.AsyncFor, ast.While)
 Comprehension = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+Node = TypeVar("Node", bound=ast.AST)
 _ATOMS = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant, ast.List, ast.Dict, ast.Set, *Comprehension)
 
 
@@ -72,10 +73,10 @@ class Source:
         return start + (column if row.isascii() else len(row.encode("utf-8")[:column].decode("utf-8", "ignore")))
 
     def start(self, node: ast.AST) -> int:
-        return self._offset(node.lineno, node.col_offset)  # type: ignore[attr-defined]
+        return self._offset(node.lineno, node.col_offset)
 
     def end(self, node: ast.AST) -> int:
-        return self._offset(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+        return self._offset(node.end_lineno, node.end_col_offset)
 
     def of(self, node: ast.AST) -> str:
         """The text of a node, without parentheses around it."""
@@ -107,7 +108,7 @@ class Source:
 
     # ------------------------------------------------------------------ the tree
 
-    def walk(self, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+    def walk(self, *kinds: type[Node]) -> Iterator[Node]:
         return (n for n in ast.walk(self.tree) if isinstance(n, kinds))
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
@@ -116,24 +117,22 @@ class Source:
             node = self.parents[node]
             yield node
 
-    def at(self, line: int, *kinds: type[ast.AST]) -> list[ast.AST]:
+    def at(self, line: int, *kinds: type[Node]) -> list[Node]:
         """The nodes of these kinds that a line belongs to: those that begin on it first, then the smallest first."""
-        found = [n for n in self.walk(*kinds) if n.lineno <= line <= (n.end_lineno or n.lineno)]  # type: ignore[attr-defined]
+        found = [n for n in self.walk(*kinds) if n.lineno <= line <= (n.end_lineno or n.lineno)]
         found = [n for n in found if not any(isinstance(a, ast.JoinedStr) for a in self.above(n))]
-        found.sort(key=lambda n: (n.lineno != line, n.end_lineno - n.lineno, self.end(n) - self.start(n)))  # type: ignore[attr-defined]
+        found.sort(key=lambda n: (n.lineno != line, n.end_lineno - n.lineno, self.end(n) - self.start(n)))
         return found
 
     def calls(self, line: int) -> list[ast.Call]:
-        return [n for n in self.at(line, ast.Call) if isinstance(n, ast.Call)]
+        return self.at(line, ast.Call)
 
     def statement(self, node: ast.AST) -> ast.stmt:
         return node if isinstance(node, ast.stmt) else next(a for a in self.above(node) if isinstance(a, ast.stmt))
 
     def statement_at(self, line: int) -> ast.stmt | None:
         """The innermost statement that a line belongs to."""
-        found = [n for n in self.at(line, ast.stmt) if not isinstance(n, ast.Module)]
-        found.sort(key=lambda n: (self.end(n) - self.start(n), n.lineno))  # type: ignore[attr-defined]
-        return found[0] if found else None  # type: ignore[return-value]
+        return min(self.at(line, ast.stmt), key=lambda n: self.end(n) - self.start(n), default=None)
 
     def block(self, statement: ast.stmt) -> list[ast.stmt]:
         """The statements among which it stands."""
@@ -205,8 +204,8 @@ class Source:
         """`self.criterion` -> the expressions that are assigned to it anywhere in the file."""
         found: dict[str, list[ast.expr]] = {}
         for node in self.walk(ast.Assign, ast.AnnAssign, ast.NamedExpr):
-            value = node.value  # type: ignore[attr-defined]
-            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:  # type: ignore[attr-defined]
+            value = node.value
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if value is None:
                     continue
                 if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
@@ -225,11 +224,11 @@ class Source:
             if isinstance(a, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 where = a
                 break
-        if where is None or where.name in {"forward", "__call__"}:  # type: ignore[attr-defined]
+        if where is None or where.name in {"forward", "__call__"}:
             return ""
         klass = self.parents[where]
-        name = klass.name if isinstance(klass, ast.ClassDef) and where.name == "__init__" else where.name  # type: ignore[attr-defined]
-        callers = [c for c in self.walk(ast.Call) if tail(c.func) == name]  # type: ignore[attr-defined]
+        name = klass.name if isinstance(klass, ast.ClassDef) and where.name == "__init__" else where.name
+        callers = [c for c in self.walk(ast.Call) if tail(c.func) == name]
         # Called from two functions it is the model's output in training and in evaluation; twice from one, two layers.
         places = [self.function(c) for c in callers]
         if any(places.count(p) > 1 for p in places):

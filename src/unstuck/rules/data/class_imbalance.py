@@ -58,7 +58,7 @@ _LOSSES = frozenset({"cross-entropy", "nll", "bce", "bce-logits"})
 def check(trace: Trace) -> Finding | None:
     term = trace.facts.term
     state = symptom.of(trace)
-    if term is None or term.kind not in _LOSSES or term.weight or term.pos_weight or term.sample_weighted:
+    if term is None or term.kind not in _LOSSES or term.sample_weighted:
         return None
     if state.name not in STATES and not (state.name == "too-early" and _passes(trace) >= PASSES):
         return None
@@ -66,7 +66,12 @@ def check(trace: Trace) -> Finding | None:
     counts = np.asarray(labels.counts, float)
     if len(counts) < 2 or not counts.sum() > 0 or (counts > 0).sum() < 2:
         return None
-    shares = counts / counts.sum()
+    given = _weights(term, len(counts))
+    if given is None:
+        return None
+    shares = counts * given / (counts * given).sum()  # of the loss
+    if shares.max() < counts.max() / counts.sum():
+        return None  # the weights work against the imbalance
     entropy = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
     if entropy >= EVEN * math.log(len(counts)):
         return None
@@ -83,8 +88,13 @@ def check(trace: Trace) -> Finding | None:
     grade: Grade = "likely" if known is not None and known.found else "possible"
     evidence = [
         Evidence(
-            f"{shares[major]:.1%} of {counts.sum():.0f} labels are class {major}: always answering the base rates scores "
-            f"{entropy:.4g} nats.",
+            (
+                f"{shares[major]:.1%} of {counts.sum():.0f} labels are class {major}: always answering the base rates scores "
+                f"{entropy:.4g} nats."
+                if (given == given[0]).all()
+                else f"{counts[major] / counts.sum():.1%} of {counts.sum():.0f} labels are class {major}, and the class weights "
+                f"make its share of the loss {shares[major]:.1%}."
+            ),
             value=float(shares[major]), unit="share", source="values",
         ),
         Evidence(
@@ -100,7 +110,7 @@ def check(trace: Trace) -> Finding | None:
     loaders = [one.made for one in trace.facts.loaders]
     return Finding(
         CODE, "class-imbalance", grade,
-        f"{shares[major]:.0%} of the labels are class {major}, and the network answers nothing else.",
+        f"{counts[major] / counts.sum():.0%} of the labels are class {major}, and the network answers nothing else.",
         bearing="hinders" if grade == "likely" else "choice", evidence=evidence, locations=sites(term.made, term.site, *loaders),
         fix=Fix(
             "Weight the classes by the inverse of their frequency, or balance the batches with a WeightedRandomSampler.",
@@ -108,6 +118,16 @@ def check(trace: Trace) -> Finding | None:
         ),
         separating="Train again with class weights n / (K * counts) and compare the recall of the rare classes.",
     )  # fmt: skip
+
+
+def _weights(term: LossTerm, classes: int) -> np.ndarray | None:
+    """The weight of each class in the loss; None where they cannot be read."""
+    if term.pos_weight:
+        return np.array([1.0, term.pos_weight[0]]) if classes == 2 and len(term.pos_weight) == 1 else None
+    if not term.weight:
+        return np.ones(classes)
+    given = np.asarray(term.weight, float)
+    return given if len(given) == classes and np.isfinite(given).all() and (given > 0).all() else None
 
 
 def _passes(trace: Trace) -> float:

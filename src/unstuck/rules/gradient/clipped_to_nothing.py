@@ -75,7 +75,10 @@ def _budget(trace: Trace, clipping: Clipping, times: float) -> list[Evidence]:
     if now is None or level is None:
         return []
     whole = now * times
-    if not (0 <= now < levels.BAND * level <= whole):
+    first = levels.first_loss(trace)
+    # A start above chance has to come down to it before anything counts as learned.
+    needed = levels.BAND * level + (max(0.0, first - level) if first is not None and math.isfinite(first) else 0.0)
+    if not (0 <= now < needed <= whole):
         return []
     return [
         Evidence(

@@ -30,6 +30,7 @@ A. Saxe, J. McClelland, S. Ganguli, ICLR 2014 (orthogonal start).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import pairwise
 
@@ -53,7 +54,7 @@ def check(trace: Trace) -> Finding | None:
     state = symptom.of(trace)
     promised = [p for p in trace.facts.probes if p.predicted is not None and p.before > 0 and p.predicted > p.before]
     beyond = 2 * len(promised) > len(trace.facts.probes) > 0
-    if state.learns or not (state.stuck or beyond):
+    if state.learns or not (state.stuck or state.underachieves or beyond):
         return None
     facts = trace.facts
     evidence: list[Evidence] = []
@@ -84,6 +85,16 @@ def check(trace: Trace) -> Finding | None:
                     value=largest[1], unit="1", source="graph",
                 )
             )  # fmt: skip
+    chaotic = _chaotic(weights, recurrent) if recurrent and not evidence else None
+    if chaotic is not None:
+        place = [chaotic[0]]
+        evidence.append(
+            Evidence(
+                f"The recurrent weight {chaotic[0].name} was drawn at a gain of {chaotic[1]:.2g}: in every step of the sequence "
+                "it multiplies the variance of a small difference by the square of that, forwards and backwards.",
+                value=chaotic[1], unit="1", source="values",
+            )
+        )  # fmt: skip
     swollen = _swells(facts.layers) if beyond and not evidence else None
     if swollen is not None:
         place = weights[: max(1, len(weights) // 4)]
@@ -166,6 +177,20 @@ def _over_time(weights: list[Parameter], profile: Profile, recurrent: set[str]) 
     found = [(p, size / profile.sizes[-1]) for p, size in zip(weights, profile.sizes) if p.name in recurrent]
     found = [(p, times) for p, times in found[:] if p is not weights[-1] and times > LARGE]
     return max(found, key=lambda f: ("weight_hh" in f[0].name, f[1])) if found else None
+
+
+def _chaotic(weights: list[Parameter], recurrent: set[str]) -> tuple[Parameter, float] | None:
+    """A square recurrent weight (of a cell without gates) whose gain is beyond the square root of 2, with that gain.
+
+    Random recurrent networks are chaotic from a gain of 1 on (Sompolinsky et al. 1988); orthogonal and Xavier weights sit
+    at 1. At the square root of 2 the variance of a difference doubles in every step of the sequence.
+    """
+    found = [
+        (p, p.first_rms * math.sqrt(p.fan_in)) for p in weights
+        if p.name in recurrent and p.first_rms is not None and p.fan_in and len(p.shape) == 2 and p.shape[0] == p.shape[1]
+    ]  # fmt: skip
+    worst = max(found, key=lambda f: f[1], default=None)
+    return worst if worst is not None and worst[1] > math.sqrt(2) else None
 
 
 def _spike(trace: Trace, state: Symptom) -> tuple[int, float, float] | None:

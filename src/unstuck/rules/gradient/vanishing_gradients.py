@@ -145,9 +145,11 @@ def _instead(facts: Facts, weights: list[Parameter]) -> Intervention:
 
 def _larger(facts: Facts) -> Intervention:
     """torch's layers drawn with the gain that keeps the size of the numbers, sqrt(2) before ReLU and 1 elsewhere: as a factor on
-    torch's own."""
+    torch's own. Tensors without a layer are drawn after He as it is."""
+    if all(p.made is None for p in facts.parameters if len(p.shape) > 1):
+        return Intervention("reinitialise")
     gain = math.sqrt(2) if any(layer.op == "relu" for layer in facts.layers) else 1.0
-    return Intervention("reinitialise", {"scale": gain / TORCH})
+    return Intervention("reinitialise", {"scale": round(gain / TORCH, 4)})
 
 
 def _falls(profile: Profile) -> bool:

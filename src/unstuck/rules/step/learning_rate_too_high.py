@@ -56,11 +56,11 @@ def check(trace: Trace) -> Finding | None:
     over = [p for p in probes if levels.too_long(p)]
     if not over:
         return None
-    moved = [p for p in probes if levels.too_long(p) or (p.after is not None and abs(p.after - p.before) > _same(p))]
+    level = levels.chance(trace)
+    moved = [p for p in probes if levels.too_long(p) or _moved(p, level)]
     # A step that is short enough improves its own batch to first order, so each overshoot is a fact and not chance; half
     # of the steps that did anything is where they undo each other (an oscillation overshoots at every second step).
     often = len(over) >= 2 and 2 * len(over) >= len(moved)
-    level = levels.chance(trace)
     # Thrown away in the first steps: the loss rose by more than chance, or (where the loss is bounded) it rose at all beyond
     # the band and hardly anything has moved since: dead or saturated units.
     since = [p for p in probes if p.step > EARLY]
@@ -107,8 +107,12 @@ def check(trace: Trace) -> Finding | None:
     )  # fmt: skip
 
 
-def _same(probe: Probe) -> float:
-    return levels.DIGITS * max(1.0, abs(probe.before))
+def _moved(probe: Probe, level: float | None) -> bool:
+    """Could this step do anything? Of a network whose units are dead or saturated the steps are neither long nor short."""
+    if probe.after is None:
+        return False
+    change = max(abs(probe.after - probe.before), abs(levels.known(probe.predicted) or 0.0))
+    return change > (levels.BAND * level if level else levels.DIGITS * max(1.0, abs(probe.before)))
 
 
 def _rise(probe: Probe) -> float:
@@ -129,7 +133,7 @@ def in_order(trace: Trace) -> str:
     ratios = [
         (p.before - p.after) / p.predicted
         for p in trace.facts.probes
-        if p.after is not None and p.predicted and p.predicted > _same(p) and math.isfinite(p.after)
+        if p.after is not None and p.predicted and p.predicted > levels.DIGITS * max(1.0, abs(p.before)) and math.isfinite(p.after)
     ]
     if not ratios or min(ratios) < 0:
         return ""

@@ -79,7 +79,7 @@ def check(trace: Trace) -> Finding | None:
         locations=sites(optimizer.made if optimizer is not None else _loss_site(trace)),
         fix=Fix(
             "Use a weight decay of 1e-4 (SGD) to 1e-2 (AdamW)." if optimizer else "Make the penalty in the loss a thousandth.",
-            "unsafe",
+            "unsafe" if optimizer else "display",
             intervention=Intervention("scale-weight-decay", {"factor": 0.001}) if optimizer else None,
         ),
         separating="Train with the weight decay set to 0, everything else as it is.",
