@@ -64,12 +64,15 @@ def test_imports_follow_the_law() -> None:
 
 
 def test_frameworks_are_imported_in_observe_only_each_in_its_own_files() -> None:
+    """And in what runs in the processes of an experiment, which are there to run a script of that framework."""
+    arms = ("interventions", "patches", "arm")
     wrong = []
     for file in SOURCE.rglob("*.py"):
         for module, line in imports(file):
             framework = module.split(".")[0]
             if framework in FRAMEWORKS and not (
-                room(file) == "observe" and (file.stem.startswith(framework) or file.stem == "launch")
+                (room(file) == "observe" and (file.stem.startswith(framework) or file.stem == "launch"))
+                or (room(file) == "experiments" and file.stem.split("_")[0] in arms)
             ):
                 wrong.append(f"{file}:{line}: imports {module}")
     assert not wrong, "\n".join(wrong)

@@ -12,8 +12,10 @@ from unstuck.symptom import symptom_of
 from unstuck.trace.facts import Facts, OpNode
 from unstuck.trace.trace import RunRecord, Series, Trace
 
-# What is fixed first where several causes stand side by side: nothing can be learned > the wrong problem is posed.
-_BEARINGS = ("blocks", "hinders", "choice", "harmless")
+# What is fixed first where several causes stand side by side: what nothing can be learned with, then the order of examination.
+# Does anything finite move at all? What does the loss measure? What comes through the layers? What is it fed with? How far is
+# a step?
+_EXAMINATION = ("D208", "N", "U", "G301", "G302", "G306", "D201", "D206", "D210", "E803", "W", "I", "G303", "G304", "D", "S", "G", "E")
 COMPARABLE = RESHAPING | {
     "linear", "conv", "matmul", "softmax", "log_softmax", "sigmoid", "tanh", "relu", "leaky_relu", "dropout", "mul", "div", "mean",
     "cosine_similarity", "unit_norm", "log", "clamp", "rnn", "batch_norm", "layer_norm", "norm", "embedding",
@@ -152,11 +154,19 @@ def assign_roles(found: list[Finding], symptom: Symptom) -> list[Finding]:
     explained = {c for f in found for c in f.explains}
     for code in explained:
         present[code].role = "consequence"
-    order = list(rules())
+    if any(f.role == "cause" for f in found) and not symptom.learns:
+        for finding in found:  # it may be meant; in a training that fails for another reason as well it is to be looked at
+            if finding.role == "latent" and finding.bearing == "choice" and finding.grade == "certain":
+                finding.role = "cause"
     return sorted(
         found,
-        key=lambda f: (_ROLES.index(f.role), _BEARINGS.index(f.bearing), GRADES.index(f.grade), order.index(f.code)),
+        key=lambda f: (_ROLES.index(f.role), f.bearing != "blocks", _place(f.code), GRADES.index(f.grade), f.code),
     )
+
+
+def _place(code: str) -> int:
+    """Where in the order of examination; the longest entry that fits decides."""
+    return _EXAMINATION.index(max((e for e in _EXAMINATION if code.startswith(e)), key=len))
 
 
 def role(finding: Finding, symptom: Symptom) -> Role:

@@ -149,6 +149,8 @@ def test_ctrl_c_reports_what_is_known(folder: Path, world: dict[str, Any], capsy
     world.update(stop=1, arms=[])
     assert call("verify", str(folder)) == 11
     assert "Not verified because it was stopped before it was its turn" in " ".join(capsys.readouterr().out.split())
+    call("diagnose", str(folder))  # what the first search found is still there
+    assert "Verified: reaches" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

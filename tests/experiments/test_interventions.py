@@ -86,8 +86,8 @@ def train(source: str, kind: str = "", marked: bool = False, **arguments: Any) -
         finally:
             torch.autograd.backward = original
             sys.modules["__main__"] = before
-    assert reason == applied.reason
-    return Trained(losses, main.__dict__.get("WEIGHTS", []), printed.getvalue(), applied.count, reason)
+    assert not reason or reason == applied.reason
+    return Trained(losses, main.__dict__.get("WEIGHTS", []), printed.getvalue(), applied.count, applied.reason)
 
 
 def same(a: Trained, b: Trained) -> None:
@@ -109,15 +109,16 @@ def falls(run: Trained, below: float) -> None:
 @pytest.fixture(autouse=True)
 def _everything_is_restored() -> Any:
     watched = {
-        (owner, name): getattr(owner, name)
+        (owner, name): value
         for owner in (torch, torch.Tensor, F, nn.Module, nn.Sequential, torch.optim.Optimizer, torch.optim.SGD, torch.autograd,
                       torch.utils.data.DataLoader, torch.nn.utils, nn.LSTM, nn.modules.batchnorm._BatchNorm, torch.autocast)
-        for name in dir(owner) if callable(getattr(owner, name, None)) and name not in {"__class__", "step"}
+        for name, value in vars(owner).items() if callable(value)
     }  # fmt: skip
     own = set(vars(torch.Tensor))
     yield
-    changed = [name for (owner, name), value in watched.items() if getattr(owner, name) != value]
-    assert not changed
+    changed = [name for (owner, name), value in watched.items() if vars(owner).get(name) is not value]
+    # torch itself wraps some: the step of a class when its first object is made, manual_seed when dynamo is imported
+    assert not set(changed) - {"step", "manual_seed"}
     assert set(vars(torch.Tensor)) == own
     assert "TORCHDYNAMO_DISABLE" not in os.environ
 
@@ -233,12 +234,14 @@ def test_where_only_the_inverse_is_left_the_logits_agree_for_a_hundred_steps() -
 
 
 @pytest.mark.parametrize(("activation", "call"), [("sigmoid", "z.sigmoid()"), ("relu", "F.relu(z)"), ("tanh", "z.tanh_()"),
-                                                  ("relu", "nn.ReLU(inplace=True)(z)"), ("log_softmax", "z.log_softmax(1)")])  # fmt: skip
+                                                  ("relu", "nn.ReLU(inplace=True)(z)"),
+                                                  ("log_softmax", "z.log_softmax(1)")])  # fmt: skip
 def test_other_activations(activation: str, call: str) -> None:
     sick = f"model = nn.Linear(D, K)\ndef net(x):\n    z = model(x)\n    return {call}  # <-\n"
     body = loop("nn.CrossEntropyLoss()(net(X[rows]), target=Y[rows])")
     same(
-        train(sick + body, "remove-activation", True, activation=activation), train(sick.replace(call, "z").replace("# <-", "") + body)
+        train(sick + body, "remove-activation", True, activation=activation),
+        train(sick.replace(call, "z").replace("# <-", "") + body),
     )
 
 
@@ -252,7 +255,10 @@ LINEAR = "model = nn.Sequential(nn.Linear(D, 16), nn.Tanh(), nn.Linear(16, K))\n
 
 def test_insert_activation() -> None:
     sick = LINEAR + loop("nn.NLLLoss()(model(X[rows]), Y[rows])")
-    same(train(sick, "insert-activation", activation="log_softmax", dim=1), train(LINEAR + loop("cross_entropy(model(X[rows]), Y[rows])")))
+    same(
+        train(sick, "insert-activation", activation="log_softmax", dim=1),
+        train(LINEAR + loop("cross_entropy(model(X[rows]), Y[rows])")),
+    )
     sick = LINEAR + loop("nn.BCELoss()(model(X[rows]).clamp(0, 1)[:, 0], B[rows])")
     right = LINEAR + loop("F.binary_cross_entropy(torch.sigmoid(model(X[rows]).clamp(0, 1)[:, 0]), B[rows])")
     same(train(sick, "insert-activation", activation="sigmoid"), train(right))
@@ -272,7 +278,9 @@ HEADS = {"softmax": "torch.softmax({}, 1)", "sigmoid": "{}.sigmoid()", "linear":
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("loss", ["F.mse_loss({}, F.one_hot(Y[rows], K).float())", "nn.MSELoss()(target=F.one_hot(Y[rows], K).float(), input={})"])
+@pytest.mark.parametrize(
+    "loss", ["F.mse_loss({}, F.one_hot(Y[rows], K).float())", "nn.MSELoss()(target=F.one_hot(Y[rows], K).float(), input={})"]
+)
 def test_cross_entropy_instead_of_mse_on_one_hot(head: str, loss: str) -> None:
     sick = LINEAR + loop(loss.format(HEADS[head].format("model(X[rows])")))
     right = LINEAR + loop("cross_entropy(model(X[rows]), Y[rows])")
@@ -304,13 +312,24 @@ def test_the_binary_loss_on_the_logits() -> None:
 
 
 def test_a_model_without_one_output_per_class_cannot_get_a_cross_entropy() -> None:
-    run = train("model = nn.Linear(D, 1)\n" + loop("F.mse_loss(model(X[rows]).squeeze(1), Y[rows].float())"), "replace-loss", loss="cross_entropy")
+    run = train(
+        "model = nn.Linear(D, 1)\n" + loop("F.mse_loss(model(X[rows]).squeeze(1), Y[rows].float())"),
+        "replace-loss",
+        loss="cross_entropy",
+    )
     assert "one output for all classes" in run.reason
-    run = train(LINEAR + loop("((model(X[rows]) - Y[rows][:, None]) ** 2).mean()"), "replace-loss", loss="cross_entropy", **{"from": "mse_loss"})
+    run = train(
+        LINEAR + loop("((model(X[rows]) - Y[rows][:, None]) ** 2).mean()"),
+        "replace-loss",
+        loss="cross_entropy",
+        **{"from": "mse_loss"},
+    )
     assert "written by hand" in run.reason
 
 
-@pytest.mark.parametrize("sick", ["-cross_entropy(model(X[rows]), Y[rows])", "F.log_softmax(model(X[rows]), 1)[range(40), Y[rows]].mean()"])
+@pytest.mark.parametrize(
+    "sick", ["-cross_entropy(model(X[rows]), Y[rows])", "F.log_softmax(model(X[rows]), 1)[range(40), Y[rows]].mean()"]
+)
 def test_negate_loss(sick: str) -> None:
     right = sick[1:] if sick.startswith("-") else "-" + sick
     same(train(LINEAR + loop(sick), "negate-loss"), train(LINEAR + loop(right)))
@@ -322,7 +341,8 @@ def test_negate_loss(sick: str) -> None:
 def test_scale_loss_and_mean_reduction() -> None:
     right = train(LINEAR + loop("cross_entropy(model(X[rows]), Y[rows])"))
     same(train(LINEAR + loop("cross_entropy(model(X[rows]), Y[rows]) / 8"), "scale-loss", factor=8), right)
-    for sick in ('cross_entropy(model(X[rows]), Y[rows], reduction="sum")', 'nn.CrossEntropyLoss(reduction="sum")(model(X[rows]), Y[rows])',
+    for sick in ('cross_entropy(model(X[rows]), Y[rows], reduction="sum")',
+                 'nn.CrossEntropyLoss(reduction="sum")(model(X[rows]), Y[rows])',
                  "F.cross_entropy(model(X[rows]), Y[rows], None, False)"):  # fmt: skip
         with pytest.warns(UserWarning) if "False" in sick else contextlib.nullcontext():
             control = train(LINEAR + loop(sick))
@@ -355,7 +375,10 @@ def test_class_weights() -> None:
     sick = model + loop("F.binary_cross_entropy_with_logits(model(X[rows])[:, 0], B[rows])")
     right = model + loop("F.binary_cross_entropy_with_logits(model(X[rows])[:, 0], B[rows], pos_weight=torch.tensor(6.0))")
     same(train(sick, "class-weights", weights=[0.5, 3.0]), train(right))
-    assert "3 weights for 4 classes" in train(LINEAR + loop("cross_entropy(model(X[rows]), Y[rows])"), "class-weights", weights=[1.0, 1.0, 1.0]).reason
+    assert (
+        "3 weights for 4 classes"
+        in train(LINEAR + loop("cross_entropy(model(X[rows]), Y[rows])"), "class-weights", weights=[1.0, 1.0, 1.0]).reason
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- the loop
@@ -376,8 +399,11 @@ WEIGHTS = [p.detach() for p in model.parameters()]
 
 
 @pytest.mark.parametrize("opt", ["SGD(model.parameters(), lr={}, momentum=0.9)", "Adam(model.parameters(), lr={})",
-                                 "AdamW([{{'params': list(model.parameters())[:2]}}, {{'params': list(model.parameters())[2:], 'lr': {}}}], lr={})"])  # fmt: skip
-@pytest.mark.parametrize("sched", ["StepLR(opt, 7, 0.7)", "LambdaLR(opt, lambda s: 1 / (1 + s))", "OneCycleLR(opt, {}, total_steps=70)"])
+                                 "AdamW([{{'params': list(model[0].parameters())}}, "
+                                 "{{'params': list(model[2].parameters()), 'lr': {}}}], lr={})"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sched", ["StepLR(opt, 7, 0.7)", "LambdaLR(opt, lambda s: 1 / (1 + s))", "OneCycleLR(opt, {}, total_steps=70)"]
+)
 def test_scale_learning_rate_with_schedulers(opt: str, sched: str) -> None:
     slow, fast = "3e-05", "3e-02"
     sick = LINEAR + SCHEDULED.format(opt=opt.format(slow, slow), sched=sched.format(slow))
@@ -402,10 +428,37 @@ WEIGHTS = [p.detach() for p in model.parameters()]
 
 @pytest.mark.parametrize("step", ["p -= {} * p.grad", "p.data.add_(p.grad, alpha=-{})"])
 def test_scale_learning_rate_of_a_loop_without_an_optimizer_scales_the_gradient(step: str) -> None:
-    fixed, right = train(HAND.format(step.format(2**-12)), "scale-learning-rate", factor=1024), train(HAND.format(step.format(0.25)))
+    fixed, right = (
+        train(HAND.format(step.format(2**-12)), "scale-learning-rate", factor=1024),
+        train(HAND.format(step.format(0.25))),
+    )
     same(fixed, right)  # powers of two: the products are exact
     run = train(HAND.format("p -= 0.01 * p.grad.sign()"), "scale-learning-rate", factor=10)
     assert "not proportional to the gradient" in run.reason
+
+
+BY_GRAD = """
+w = (0.1 * torch.randn(D, K)).requires_grad_()
+for rows in batches():
+    loss = cross_entropy(X[rows] @ w, Y[rows])
+    (g,) = torch.autograd.grad(loss, [w])
+    {}
+    with torch.no_grad():
+        w -= {} * g
+WEIGHTS = [w.detach()]
+"""
+
+
+def test_gradients_taken_with_autograd_grad() -> None:
+    def weights(run: Trained) -> Any:
+        assert not run.reason
+        return run.weights[0]
+
+    slow, fast = BY_GRAD.format("", 2**-9), BY_GRAD.format("", 0.5)
+    assert torch.equal(weights(train(slow, "scale-learning-rate", factor=256)), weights(train(fast)))
+    assert "proportional" in train(BY_GRAD.format("g = g.sign()", 0.01), "scale-learning-rate", factor=2).reason
+    clipped = BY_GRAD.format("g = g * (0.1 / (g.norm() + 1e-6)).clamp(max=1)", 0.5)
+    torch.testing.assert_close(weights(train(fast, "clip-gradients", norm=0.1)), weights(train(clipped)))
 
 
 def test_set_and_constant_learning_rate() -> None:
@@ -430,7 +483,8 @@ def test_zero_before_backward() -> None:
     sick = LINEAR + loop(CE).replace("opt.zero_grad()", "pass")
     same(train(sick, "zero-before-backward"), train(LINEAR + loop(CE)))
     wanted = LINEAR + loop(CE).replace("    opt.zero_grad()\n", "").replace(
-        "    opt.step()\n", "    if len(set(globals().setdefault('n', []))) % 2 == 1:\n        opt.step()\n        opt.zero_grad()\n    n.append(len(n))\n"
+        "    opt.step()\n",
+        "    odd = not globals().get('odd')\n    if not odd:\n        opt.step()\n        opt.zero_grad()\n",
     )  # accumulation over two backward calls stays
     same(train(wanted, "zero-before-backward"), train(wanted))
     hand = HAND.replace("p.grad = None", "pass")
@@ -441,7 +495,9 @@ def test_keep_gradients_until_step() -> None:
     for sick in ("opt.zero_grad()", "model.zero_grad(set_to_none=False)"):
         source = LINEAR + loop(CE).replace("    opt.zero_grad()\n", "").replace("opt.step()", sick + "\n    opt.step()")
         same(train(source, "keep-gradients-until-step"), train(LINEAR + loop(CE)))
-    closure = LINEAR + """
+    closure = (
+        LINEAR
+        + """
 opt = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
 def closure():
     {}
@@ -453,13 +509,19 @@ for _ in range(5):
     opt.step(closure)
 WEIGHTS = [p.detach() for p in model.parameters()]
 """
-    same(train(closure.format("pass", "opt.zero_grad()"), "keep-gradients-until-step"), train(closure.format("opt.zero_grad()", "pass")))
+    )
+    same(
+        train(closure.format("pass", "opt.zero_grad()"), "keep-gradients-until-step"),
+        train(closure.format("opt.zero_grad()", "pass")),
+    )
     assert train(LINEAR + loop(CE), "keep-gradients-until-step").count == 0
 
 
 def test_call_step() -> None:
     same(train(LINEAR + loop(CE).replace("opt.step()", "opt.step"), "call-step"), train(LINEAR + loop(CE)))
-    same(train(LINEAR + loop(CE).replace("opt.zero_grad()", "pass").replace("opt.step()", ""), "call-step"), train(LINEAR + loop(CE)))
+    same(
+        train(LINEAR + loop(CE).replace("opt.zero_grad()", "pass").replace("opt.step()", ""), "call-step"), train(LINEAR + loop(CE))
+    )
 
 
 def test_add_parameters() -> None:
@@ -474,7 +536,10 @@ def test_add_parameters() -> None:
 def test_unfreeze() -> None:
     for freeze, opt in (
         ("model[0].requires_grad_(False)\n", "model.parameters()"),
-        ("model.requires_grad_(False)\nmodel[2].weight.requires_grad = True\n", "[p for p in model.parameters() if p.requires_grad]"),
+        (
+            "model.requires_grad_(False)\nmodel[2].weight.requires_grad = True\n",
+            "[p for p in model.parameters() if p.requires_grad]",
+        ),
     ):
         fixed = train(LINEAR + freeze + loop(CE, f"Adam({opt}, lr=0.01)"), "unfreeze")
         same(fixed, train(LINEAR + loop(CE, "Adam(model.parameters(), lr=0.01)")))
@@ -482,8 +547,14 @@ def test_unfreeze() -> None:
 
 def test_scale_weight_decay() -> None:
     sick = LINEAR + loop(CE, "SGD(model.parameters(), lr=0.1, weight_decay=3.0)")
-    same(train(sick, "scale-weight-decay", factor=0.001), train(LINEAR + loop(CE, "SGD(model.parameters(), lr=0.1, weight_decay=0.003)")))
-    assert "by hand" in train(LINEAR + loop(CE + " + sum((p ** 2).sum() for p in model.parameters())"), "scale-weight-decay", factor=0.1).reason
+    same(
+        train(sick, "scale-weight-decay", factor=0.001),
+        train(LINEAR + loop(CE, "SGD(model.parameters(), lr=0.1, weight_decay=0.003)")),
+    )
+    assert (
+        "by hand"
+        in train(LINEAR + loop(CE + " + sum((p ** 2).sum() for p in model.parameters())"), "scale-weight-decay", factor=0.1).reason
+    )
 
 
 CLIPPED = LINEAR + loop(CE).replace("opt.step()", "nn.utils.clip_grad_{}\n    opt.step()")
@@ -503,7 +574,9 @@ def test_clipping() -> None:
 # ---------------------------------------------------------------------------------------------------- the model
 
 
-@pytest.mark.parametrize("init", ["nn.init.zeros_(m.weight)", "nn.init.normal_(m.weight, std=50)", "nn.init.constant_(m.bias, -60.0)"])
+@pytest.mark.parametrize(
+    "init", ["nn.init.zeros_(m.weight)", "nn.init.normal_(m.weight, std=50)", "nn.init.constant_(m.bias, -60.0)"]
+)
 def test_reinitialise_modules(init: str) -> None:
     source = f"model = nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, K))\nfor m in (model[0], model[2]):\n    {init}\n"
     control, fixed = train(source + loop(CE)), train(source + loop(CE), "reinitialise")
@@ -519,7 +592,8 @@ w1, b1, w2 = (torch.zeros(D, 16).requires_grad_(), torch.zeros(16).requires_grad
 model = nn.ParameterList([])
 def net(x):
     return torch.relu(x @ w1 + b1) @ w2
-""" + loop("cross_entropy(net(X[rows]), Y[rows])", "SGD([w1, b1, w2], lr=0.1)").replace("print(float(loss))", "print(rows[:3])")  # fmt: skip
+""" + loop("cross_entropy(net(X[rows]), Y[rows])", "SGD([w1, b1, w2], lr=0.1)")  # fmt: skip
+    source = source.replace("print(float(loss))", "print(rows[:3])")
     control, fixed = train(source), train(source, "reinitialise")
     falls(fixed, 0.3)
     assert fixed.printed == control.printed
@@ -540,7 +614,8 @@ def test_set_dropout_by_function_and_in_recurrent_layers() -> None:
     for p in ("F.dropout(X[rows], {})", "torch.dropout(X[rows], {}, True)", "F.dropout(X[rows], p={}, training=model.training)"):
         sick, right = (LINEAR + loop(CE.replace("X[rows]", p.format(q))) for q in (0.97, 0.2))
         same(train(sick, "set-dropout", p=0.2), train(right))
-    lstm = "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.r = nn.LSTM(2, K, 2, dropout={})\n"
+    lstm = "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    lstm += "        self.r = nn.LSTM(2, K, 2, dropout={})\n"
     lstm += "    def forward(self, x):\n        return self.r(x.view(-1, 4, 2).transpose(0, 1))[0][-1]\nmodel = Net()\n" + loop(CE)
     same(train(lstm.replace("{}", "0.9"), "set-dropout", p=0.1), train(lstm.replace("{}", "0.1")))
 
@@ -565,7 +640,8 @@ def test_batch_statistics() -> None:
     same(train(VALIDATED.format("", "model.train(); model[1].eval()"), "batch-statistics"), right)
 
 
-@pytest.mark.parametrize("sick", ["model = LINEAR.to(torch.bfloat16)\nX = X.to(torch.bfloat16)\n", "model = LINEAR.bfloat16()\nX = X.bfloat16()\n",
+@pytest.mark.parametrize("sick", ["model = LINEAR.to(torch.bfloat16)\nX = X.to(torch.bfloat16)\n",
+                                  "model = LINEAR.bfloat16()\nX = X.bfloat16()\n",
                                   "half = torch.bfloat16\nmodel = LINEAR.to(dtype=half)\nX = X.type(half)\n"])  # fmt: skip
 def test_full_precision(sick: str) -> None:
     model = LINEAR.replace("model", "LINEAR")
@@ -579,7 +655,7 @@ def test_full_precision(sick: str) -> None:
 def test_widen() -> None:
     source = "model = nn.Sequential(nn.Linear(D, 32), nn.ReLU(), nn.Linear(32, 1), nn.BatchNorm1d(1), nn.Tanh(), nn.Linear(1, K))\n"
     control, fixed = (train(source + loop(CE), kind, **a) for kind, a in (("", {}), ("widen", {"layer": "2", "width": 24})))
-    assert [list(w.shape) for w in fixed.weights] == [[32, D], [32], [24, 32], [24], [24], [24], [K, 24], [K]]
+    assert [list(w.shape) for w in fixed.weights] == [[32, 8], [32], [24, 32], [24], [24], [24], [4, 24], [4]]
     falls(fixed, 0.25)
     assert np.mean(control.losses[-5:]) > 0.5
     assert "Sequential" in train("model = nn.Linear(D, K)\n" + loop(CE), "widen", width=24).reason
@@ -594,7 +670,9 @@ def test_add_activation() -> None:
     assert fixed.printed == train(right + loop(CE) + metric).printed
     hand = "w, b, v = (torch.randn(s).requires_grad_() for s in ((D, 9), (9,), (K, 9)))\nmodel = nn.ParameterList()\n"
     body = "cross_entropy({} @ v.T, Y[rows])"
-    sick, right = (hand + loop(body.format(s), "SGD([w, b, v], lr=0.01)") for s in ("(X[rows] @ w + b)", "torch.relu(X[rows] @ w + b)"))
+    sick, right = (
+        hand + loop(body.format(s), "SGD([w, b, v], lr=0.01)") for s in ("(X[rows] @ w + b)", "torch.relu(X[rows] @ w + b)")
+    )
     same(train(sick, "add-activation"), train(right))
 
 
@@ -605,12 +683,12 @@ TABLE = "SCALE = 10.0 ** torch.arange(-3, 5)\nRAW = X * SCALE + 5 * SCALE\n"
 
 
 def test_standardise_inputs_of_a_table() -> None:
-    right = train(FULL + TABLE + LINEAR + "Z = ((RAW.double() - RAW.double().mean(0)) / RAW.double().std(0, correction=0)).float()\n"
+    right = train(FULL + TABLE + LINEAR + "W = RAW.double()\nZ = ((W - W.mean(0)) / W.std(0, correction=0)).float()\n"
                   + loop("cross_entropy(model(Z[rows]), Y[rows])"))  # fmt: skip
     sick = FULL + TABLE + LINEAR + loop("cross_entropy(model(RAW[rows]), Y[rows])")
     fixed = train(sick, "standardise-inputs")
     assert np.abs(np.subtract(fixed.losses, right.losses)).max() < 1e-5
-    assert train(sick).losses[-1] > 10 * fixed.losses[-1]
+    assert train(sick).losses[-1] > 3 * fixed.losses[-1]
     batched = TABLE + LINEAR + loop("cross_entropy(model(RAW[rows]), Y[rows])")
     falls(train(batched, "standardise-inputs"), 0.3)
 
@@ -625,7 +703,9 @@ def test_standardise_inputs_of_images_and_nothing_else() -> None:
 
 
 def test_standardise_inputs_of_functions_on_tensors() -> None:
-    hand = TABLE + """
+    hand = (
+        TABLE
+        + """
 w = (0.1 * torch.randn(D, K)).requires_grad_()
 loader = DataLoader(TensorDataset(RAW, Y), batch_size=40, shuffle=True)
 for epoch in range(10):
@@ -636,6 +716,7 @@ for epoch in range(10):
             w -= 0.1 * w.grad
             w.grad = None
 """
+    )
     falls(train(hand, "standardise-inputs"), 0.5)
     sliced = hand.replace("in loader", "in [(RAW, Y)]")
     assert "no DataLoader" in train(sliced, "standardise-inputs").reason
@@ -647,7 +728,7 @@ def test_shift_labels(offset: int, way: str) -> None:
     rows = "def batches():\n    return [r for _ in range(10) for r in torch.arange(N).split(40)]\n"
     source = rows + LINEAR + loop(f"cross_entropy(model(X[rows]), {shifted})")
     assert np.mean(train(source).losses[-5:]) > 1
-    falls(train(source, "shift-labels", offset=-offset if way == "batch" else -offset, way=way), 0.6)
+    falls(train(source, "shift-labels", offset=offset, way=way), 0.6)
 
 
 def test_shuffle() -> None:
@@ -682,7 +763,11 @@ def test_the_observer_inside_sees_the_fixed_training(tmp_path: Path) -> None:
     from unstuck.trace.storage import read_run
     from unstuck.trace.trace import Trace  # noqa: F401
 
-    sick = HEAD + "model = nn.Sequential(nn.Linear(D, K), nn.Softmax(dim=1))\n" + loop("nn.CrossEntropyLoss()(model(X[rows]), Y[rows])")
+    sick = (
+        HEAD
+        + "model = nn.Sequential(nn.Linear(D, K), nn.Softmax(dim=1))\n"
+        + loop("nn.CrossEntropyLoss()(model(X[rows]), Y[rows])")
+    )
     file = tmp_path / "sick.py"
     file.write_text(sick)
     line = next(n for n, text in enumerate(sick.splitlines(), 1) if "nn.Softmax" in text)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ opt = torch.optim.SGD(model.parameters(), lr=0.1)
 for x, y in torch.utils.data.DataLoader(Data(), batch_size=8, num_workers=2):
     loss = torch.nn.functional.cross_entropy(model(x), y)
     opt.zero_grad(); loss.backward(); opt.step()
-    open("STARTED", "w").close()
+    print("step", flush=True)
 """
 PARENT = """
 import sys, time
@@ -79,11 +80,8 @@ def eventually(nothing: object, seconds: float = 10.0) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
 def test_nothing_survives(tmp_path: Path, how: signal.Signals | None) -> None:
     """Ctrl-C, kill, kill -9 of the parent, and the deadline: no process, no zombie, no folder is left."""
-    mark, temporary = f"mark-{os.getpid()}-{time.monotonic_ns()}", tmp_path / "tmp"
-    temporary.mkdir()
-    started = tmp_path / "started"
-    text = ENDLESS.replace("MARK", mark).replace('open("STARTED", "w").close()', f"print('step', flush=True) # {started}")
-    write(tmp_path / "p/train.py", text)
+    mark, temporary = f"mark-{os.getpid()}-{time.monotonic_ns()}", Path(tempfile.mkdtemp())  # a short path, see temporary_base
+    write(tmp_path / "p/train.py", ENDLESS.replace("MARK", mark))
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT.replace("LIMIT", "8" if how is None else "300").replace("MARK", mark), str(tmp_path / "p")],
         env=os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "UNSTUCK_TEST_MARK": mark}, stderr=subprocess.PIPE,
@@ -106,6 +104,7 @@ def test_nothing_survives(tmp_path: Path, how: signal.Signals | None) -> None:
     assert eventually(lambda: processes(mark)), processes(mark)
     assert eventually(lambda: list(temporary.iterdir())), list(temporary.rglob("*"))
     assert [p.name for p in (tmp_path / "p").iterdir()] == ["train.py"]
+    temporary.rmdir()
 
 
 def spec(folder: Path, **changes: object) -> Spec:

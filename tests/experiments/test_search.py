@@ -209,6 +209,24 @@ def test_the_second_of_two_faults_is_found_on_top_of_the_first(monkeypatch: pyte
     assert "together with the fix of S501" in found["W101"].verdict.reason
 
 
+def test_new_weights_are_believed_after_four_seeds_and_before_lookalikes_are_tried() -> None:
+    diagnosis, runner = run(lambda c, s: 0.8 if has(c, "reinitialise") else 0.0, finding("I602", "reinitialise"))
+    assert diagnosis.worst.findings[0].verdict.name == "supported"
+    assert diagnosis.worst.findings[0].verdict.seeds == 4
+    assert [a.seed for a in runner.ran[:8]] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_learning_rate_that_needs_the_double_dose() -> None:
+    """0.1 does nothing, 0.01 does: the finding is right, its factor was not."""
+    diagnosis, _ = run(
+        lambda c, s: 0.8 if {"factor": 0.01} in [i.arguments for i in c] else 0.0,
+        finding("S501", "scale-learning-rate", factor=0.1),
+    )
+    first = diagnosis.worst.findings[0]
+    assert (first.code, first.role, first.verdict.name) == ("S501", "cause", "supported")
+    assert first.verdict.reason.startswith("scaling the learning rate by 0.01: reaches 0.3")
+
+
 def test_a_healthy_training_that_could_learn_a_little_faster_has_no_cause() -> None:
     found = finding("W112", "negate-loss", "certain", "latent")
     diagnosis, _ = run(lambda c, s: 0.95 if c else 0.9, found, state="learning")
@@ -283,7 +301,7 @@ def test_progress_names_what_is_tried() -> None:
     verify(diagnosis, RunRecord(diagnosis.run, [trace]), 60, POOL, lambda *a: said.append(a), run=Runner(lambda c, s: 0.0))
     assert all(done <= planned for done, planned, _ in said)
     assert any("turning the sign of the loss" in doing for _, _, doing in said)
-    assert any("the unchanged script" in doing for _, _, doing in said)
+    assert any("the unchanged script, seed 1" in doing for _, _, doing in said)
 
 
 def test_the_first_arms_show_how_many_steps_fit() -> None:

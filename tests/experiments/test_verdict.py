@@ -142,6 +142,23 @@ def test_a_loss_without_a_lowest_value_is_compared_by_accuracy_or_not_at_all() -
     assert of([arm(40.0)], [arm(0.8)]).name == "not-verified"
 
 
+def test_a_loss_without_a_chance_level_is_measured_against_where_it_began() -> None:
+    def real(end: float) -> ArmResult:
+        losses = np.concatenate([np.linspace(1.0, end, STEPS // 2), np.full(STEPS // 2, end)])
+        return msgspec.structs.replace(arm(losses=losses.tolist()), skills=[math.nan] * STEPS, chance=None)
+
+    assert of([real(0.98)], [real(0.05)]).name == "supported"
+    assert of([real(0.98)], [real(0.98)]).name == "refuted"
+    assert of([real(0.98)], [real(0.05)], kind="replace-loss").name == "not-verified"
+    assert of([real(0.98)], [real(0.9)], Known(reference=0.9, recorded_steps=STEPS)).name == "refuted"  # only the mean
+
+
+def test_class_weights_are_judged_by_neither_loss_nor_accuracy() -> None:
+    found = of([arm(0.8, accuracy=0.97)], [arm(0.7, accuracy=0.9)], kind="class-weights")
+    assert found.name == "not-verified"
+    assert "recall" in found.reason
+
+
 def test_a_loss_that_is_no_number_is_the_worst() -> None:
     broken = arm(0.0, symptom="non-finite", losses=[math.nan] * STEPS)
     broken = msgspec.structs.replace(broken, skills=[math.nan] * STEPS, final_loss=math.nan)

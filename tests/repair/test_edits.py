@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import stat
 import sysconfig
@@ -20,7 +21,7 @@ from unstuck.repair.edits import EDITS
 from unstuck.repair.source import Source, lines_of
 from unstuck.trace.facts import Run, Site
 
-HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
+HEAD = "import torch\nimport torch.nn as nn, torch.nn.functional as F\nfrom torch.utils.data import DataLoader\n"
 MARK = "# <-"
 
 
@@ -46,141 +47,20 @@ def made(folder: Path, text: str, kind: str, arguments: dict | None = None, plac
     return done
 
 
-TABLE = [
-    # remove-activation
-    ("remove-activation", {"activation": "softmax"}, "return F.softmax(x, dim=1)  # <-", "return x  # <-", "safe"),
-    ("remove-activation", {"activation": "softmax"}, "return F.softmax(a + b, dim=1).squeeze(1)  # <-", "return (a + b).squeeze(1)  # <-", "safe"),
-    ("remove-activation", {"activation": "softmax"}, "return self.head(x).softmax(-1)  # <-", "return self.head(x)  # <-", "safe"),
-    ("remove-activation", {"activation": "softmax"}, "y = torch.softmax(input=x, dim=-1)  # <-", "y = x  # <-", "safe"),
-    ("remove-activation", {"activation": "softmax"}, "y = 2 * torch.softmax(a + b, -1)  # <-", "y = 2 * (a + b)  # <-", "safe"),
-    ("remove-activation", {"activation": "sigmoid"}, "return torch.sigmoid(self.fc(x))  # <-", "return self.fc(x)  # <-", "safe"),
-    ("remove-activation", {"activation": "sigmoid"}, "p = torch.sigmoid(z)  # <-\nhit = p > 0.5", "p = z  # <-\nhit = p > 0.5", "unsafe"),
-    ("remove-activation", {"activation": "softmax"}, "x = f(y)\nx = F.softmax(x, 1)  # <-\ng(x)", "x = f(y)\ng(x)", "safe"),
-    ("remove-activation", {}, "return F.softmax(\n    net(x),  # logits\n    dim=1)  # <-", "return net(x)  # <-", "safe"),
-    ("remove-activation", {"activation": "log_softmax"}, "m = nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(dim=1))  # <-",
-     "m = nn.Sequential(nn.Linear(4, 3))  # <-", "safe"),
-    ("remove-activation", {"activation": "softmax"}, "m = nn.Sequential(\n    nn.Linear(4, 3),  # head\n    nn.Softmax(dim=1),  # <-\n)",
-     "m = nn.Sequential(\n    nn.Linear(4, 3),  # head\n)", "safe"),
-    ("remove-activation", {"activation": "softmax"}, "m = nn.Sequential(\n    nn.Linear(4, 3),  # head\n    nn.Softmax(dim=1))  # <-",
-     "m = nn.Sequential(\n    nn.Linear(4, 3),  # head\n    )  # <-", "safe"),
-    ("remove-activation", {"activation": "tanh"}, "m = nn.Sequential(\n    nn.Linear(4, 3), nn.Tanh(),  # <-\n)",
-     "m = nn.Sequential(\n    nn.Linear(4, 3),  # <-\n)", "safe"),
-    ("remove-activation", {"activation": "softmax"}, "m = nn.Sequential(nn.Linear(4, 3), nn.Softmax(1), nn.Flatten())  # <-",
-     "m = nn.Sequential(nn.Linear(4, 3), nn.Identity(), nn.Flatten())  # <-", "safe"),
-    ("remove-activation", {"activation": "relu"}, "class A:\n    def __init__(self):\n        self.act = nn.ReLU()  # <-",
-     "class A:\n    def __init__(self):\n        self.act = nn.Identity()  # <-", "safe"),
-    ("remove-activation", {"activation": "softmax"},
-     "class A:\n    def __init__(self):\n        self.out = nn.Softmax(1)  # <-\n\n    def forward(self, x):\n        return self.out(self.fc(x))  # <-",
-     "class A:\n    def __init__(self):\n        self.out = nn.Softmax(1)  # <-\n\n    def forward(self, x):\n        return self.fc(x)  # <-", "safe"),
-    # insert-activation
-    ("insert-activation", {"activation": "log_softmax", "dim": 1}, "loss = F.nll_loss(out, y)  # <-", "loss = F.cross_entropy(out, y)  # <-", "safe"),
-    ("insert-activation", {"activation": "log_softmax"}, "c = nn.NLLLoss(ignore_index=0)  # <-", "c = nn.CrossEntropyLoss(ignore_index=0)  # <-", "safe"),
-    ("insert-activation", {"activation": "sigmoid"}, "c = torch.nn.BCELoss()  # <-", "c = torch.nn.BCEWithLogitsLoss()  # <-", "safe"),
-    ("insert-activation", {"activation": "sigmoid"}, "l = F.binary_cross_entropy(p, y)  # <-",
-     "l = F.binary_cross_entropy_with_logits(p, y)  # <-", "safe"),
-    ("insert-activation", {"activation": "log_softmax"}, "p = F.softmax(x, 1)  # <-\nl = F.nll_loss(p, y)  # <-",
-     "p = F.log_softmax(x, 1)  # <-\nl = F.nll_loss(p, y)  # <-", "safe"),
-    ("insert-activation", {"activation": "sigmoid"},
-     "m = nn.Sequential(\n    nn.Linear(4, 1),  # <-\n)\np = m(x)\np = p.clamp(1e-6, 1)\nl = F.binary_cross_entropy(p, y)  # <-",
-     "m = nn.Sequential(\n    nn.Linear(4, 1),  # <-\n    nn.Sigmoid(),\n)\np = m(x)\np = p.clamp(1e-6, 1)\nl = F.binary_cross_entropy(p, y)  # <-", "safe"),
-    # replace-loss
-    ("replace-loss", {"loss": "cross_entropy", "from": "mse_loss"}, "t = F.one_hot(y).float()\nc = nn.MSELoss()  # <-\nl = c(out, t)",
-     "t = F.one_hot(y).float()\nc = nn.CrossEntropyLoss()  # <-\nl = c(out, t)", "unsafe"),
-    ("replace-loss", {"loss": "cross_entropy", "from": "l1_loss"}, "p = F.softmax(net(x), 1)\nl = F.l1_loss(p, F.one_hot(y, 10).float())  # <-",
-     "p = net(x)\nl = F.cross_entropy(p, F.one_hot(y, 10).float())  # <-", "unsafe"),
-    ("replace-loss", {"loss": "cross_entropy", "from": "mse_loss"}, "l = F.mse_loss(out, y.float())  # <-", "l = F.cross_entropy(out, y)  # <-", "unsafe"),
-    ("replace-loss", {"loss": "cross_entropy", "from": "nll_loss", "activation": "softmax", "activation_file": "train.py", "activation_line": 4},
-     "m = nn.Sequential(nn.Linear(2, 2), nn.Softmax(dim=1))\nc = nn.NLLLoss(ignore_index=3)  # <-",
-     "m = nn.Sequential(nn.Linear(2, 2))\nc = nn.CrossEntropyLoss(ignore_index=3)  # <-", "safe"),
-    # change-dim, transpose-classes, align-targets
-    ("change-dim", {"dim": 1.0}, "p = F.softmax(w(x), dim=0)  # <-", "p = F.softmax(w(x), dim=1)  # <-", "safe"),
-    ("change-dim", {"dim": 1}, "p = torch.log_softmax(x, 0)  # <-", "p = torch.log_softmax(x, 1)  # <-", "safe"),
-    ("change-dim", {"dim": 2}, "s = nn.LogSoftmax(dim=1)  # <-", "s = nn.LogSoftmax(dim=2)  # <-", "safe"),
-    ("change-dim", {"dim": 1}, "p = x.softmax(0)  # <-", "p = x.softmax(1)  # <-", "safe"),
-    ("change-dim", {"dim": 1}, "p = F.softmax(x)  # <-", "p = F.softmax(x, dim=1)  # <-", "safe"),
-    ("transpose-classes", {}, "l = F.cross_entropy(logits, y)  # <-", "l = F.cross_entropy(logits.movedim(-1, 1), y)  # <-", "safe"),
-    ("align-targets", {}, "criterion = nn.MSELoss()\nl = criterion(pred, y)  # <-", "criterion = nn.MSELoss()\nl = criterion(pred, y.view_as(pred))  # <-", "safe"),
-    ("align-targets", {}, "l = F.mse_loss(net(x), y)  # <-", "l = F.mse_loss(net(x).flatten(), y.flatten())  # <-", "safe"),
-    # negate-loss, reductions
-    ("negate-loss", {}, "loss = -criterion(x, y)  # <-", "loss = criterion(x, y)  # <-", "unsafe"),
-    ("negate-loss", {}, "(-loss).backward()  # <-", "(loss).backward()  # <-", "unsafe"),
-    ("negate-loss", {}, "def f(p):\n    return p.mean()  # <-", "def f(p):\n    return -p.mean()  # <-", "unsafe"),
-    ("negate-loss", {}, "p += lr * p.grad  # <-", "p -= lr * p.grad  # <-", "unsafe"),
-    ("negate-loss", {}, "o = torch.optim.Adam(ps, lr=1e-3, maximize=True)  # <-", "o = torch.optim.Adam(ps, lr=1e-3)  # <-", "unsafe"),
-    ("mean-reduction", {}, 'c = nn.CrossEntropyLoss(reduction="sum")  # <-', 'c = nn.CrossEntropyLoss(reduction="mean")  # <-', "unsafe"),
-    ("mean-reduction", {}, "loss = ((p - y) ** 2).sum()  # <-", "loss = ((p - y) ** 2).mean()  # <-", "unsafe"),
-    ("scale-loss", {"factor": 10.0}, "loss = -(t * logp).mean()  # <-", "loss = -(t * logp).sum(-1).mean()  # <-", "unsafe"),
-    ("scale-loss", {"factor": 10.0}, "loss = c(out, y) / 10  # <-", "loss = 10.0 * (c(out, y) / 10)  # <-", "unsafe"),
-    ("class-weights", {"weights": [0.5, 2.0]}, "c = nn.CrossEntropyLoss()  # <-", "c = nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0]))  # <-", "unsafe"),
-    ("class-weights", {"weights": [0.5, 2.0]}, "c = nn.BCEWithLogitsLoss()  # <-", "c = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([4.0]))  # <-", "unsafe"),
-    # numbers
-    ("scale-learning-rate", {"factor": 0.01}, "o = torch.optim.SGD(ps, lr=10.0, momentum=0.9)  # <-", "o = torch.optim.SGD(ps, lr=0.1, momentum=0.9)  # <-", "unsafe"),
-    ("scale-learning-rate", {"factor": 1000.0}, "o = torch.optim.SGD(ps, 1e-7)  # <-", "o = torch.optim.SGD(ps, 0.0001)  # <-", "unsafe"),
-    ("scale-learning-rate", {"factor": 0.01}, "STEPS, RATE = 220, 0.3\no = torch.optim.SGD(ps, lr=RATE)  # <-", "STEPS, RATE = 220, 0.003\no = torch.optim.SGD(ps, lr=RATE)  # <-", "unsafe"),
-    ("scale-learning-rate", {"factor": 10}, "def fit(lr):\n    o = torch.optim.SGD(ps, lr=lr)  # <-\n\n\nfit(1e-6)", "def fit(lr):\n    o = torch.optim.SGD(ps, lr=lr)  # <-\n\n\nfit(1e-5)", "unsafe"),
-    ("scale-learning-rate", {"factor": 10}, "class C:\n    lr: float = 1e-6\n\n\ncfg = C()\no = torch.optim.SGD(ps, lr=cfg.lr)  # <-",
-     "class C:\n    lr: float = 1e-5\n\n\ncfg = C()\no = torch.optim.SGD(ps, lr=cfg.lr)  # <-", "unsafe"),
-    ("scale-learning-rate", {"factor": 10}, 'o = torch.optim.SGD([{"params": a, "lr": 1e-6}, {"params": b}], lr=1e-5)  # <-',
-     'o = torch.optim.SGD([{"params": a, "lr": 1e-5}, {"params": b}], lr=0.0001)  # <-', "unsafe"),
-    ("set-learning-rate", {"lr": 0.01}, "o = torch.optim.SGD(ps, lr=0)  # <-", "o = torch.optim.SGD(ps, lr=0.01)  # <-", "unsafe"),
-    ("scale-weight-decay", {"factor": 0.001}, "o = torch.optim.SGD(ps, lr=1, weight_decay=0.5)  # <-", "o = torch.optim.SGD(ps, lr=1, weight_decay=0.0005)  # <-", "unsafe"),
-    ("scale-weight-decay", {"factor": 0.001}, 'o = {"lr": 1, "weight_decay": 1.5}\no = torch.optim.SGD(ps, **o)  # <-'.replace("o =", "opts =", 1).replace("**o", "**opts"),
-     'opts = {"lr": 1, "weight_decay": 0.0015}\no = torch.optim.SGD(ps, **opts)  # <-', "unsafe"),
-    ("set-dropout", {"p": 0.1}, "d = nn.Dropout(0.97)  # <-", "d = nn.Dropout(0.1)  # <-", "unsafe"),
-    ("set-dropout", {"p": 0.1}, "P = 0.95\nd = nn.Dropout(p=P)  # <-", "P = 0.1\nd = nn.Dropout(p=P)  # <-", "unsafe"),
-    ("set-dropout", {"p": 0.1}, "h = F.dropout(h, p=1 - keep)  # <-", "h = F.dropout(h, p=0.1)  # <-", "unsafe"),
-    ("scale-clipping", {"factor": 1e4}, "nn.utils.clip_grad_norm_(m.parameters(), 1e-4)  # <-", "nn.utils.clip_grad_norm_(m.parameters(), 1.0)  # <-", "unsafe"),
-    ("no-clipping", {}, "l.backward()\nnn.utils.clip_grad_norm_(ps, 0.0)  # <-\no.step()", "l.backward()\no.step()", "unsafe"),
-    ("clip-gradients", {"norm": 1.0}, "o = torch.optim.SGD(m.parameters(), lr=1)\nl.backward()\no.step()  # <-",
-     "o = torch.optim.SGD(m.parameters(), lr=1)\nl.backward()\nnn.utils.clip_grad_norm_(m.parameters(), 1.0)\no.step()  # <-", "unsafe"),
-    ("adaptive-optimizer", {}, "o = torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9)  # <-", "o = torch.optim.Adam(m.parameters(), lr=0.001)  # <-", "unsafe"),
-    ("adaptive-optimizer", {}, "from torch.optim import SGD\no = SGD(ps, 0.1, weight_decay=1e-4)  # <-", "from torch.optim import SGD\no = torch.optim.Adam(ps, lr=0.001, weight_decay=1e-4)  # <-", "unsafe"),
-    ("constant-learning-rate", {}, 's = torch.optim.lr_scheduler.ReduceLROnPlateau(o, mode="max")  # <-', 's = torch.optim.lr_scheduler.ReduceLROnPlateau(o, mode="min")  # <-', "unsafe"),
-    ("constant-learning-rate", {}, "s = torch.optim.lr_scheduler.StepLR(o, 1)  # <-\nfor x in d:\n    f(x)\n    s.step()", "s = torch.optim.lr_scheduler.StepLR(o, 1)  # <-\nfor x in d:\n    f(x)", "unsafe"),
-    # the loop
-    ("zero-before-backward", {}, "for x in d:\n    l = f(x)\n    l.backward()  # <-\n    opt.step()", "for x in d:\n    l = f(x)\n    opt.zero_grad()\n    l.backward()  # <-\n    opt.step()", "safe"),
-    ("zero-before-backward", {}, "for x in d:\n    f(x).backward(); opt.step()  # <-", "for x in d:\n    opt.zero_grad()\n    f(x).backward(); opt.step()  # <-", "safe"),
-    ("zero-before-backward", {}, "for i in d:\n    f(i).backward()  # <-\n    if i % 4 == 3:\n        opt.step()", "for i in d:\n    f(i).backward()  # <-\n    if i % 4 == 3:\n        opt.step()\n        opt.zero_grad()", "safe"),
-    ("zero-before-backward", {}, "for i in d:\n    scaler.scale(l).backward()  # <-\n    scaler.step(opt)\n    scheduler.step()",
-     "for i in d:\n    opt.zero_grad()\n    scaler.scale(l).backward()  # <-\n    scaler.step(opt)\n    scheduler.step()", "safe"),
-    ("keep-gradients-until-step", {}, "l.backward()\nopt.zero_grad()  # <-\nopt.step()", "opt.zero_grad()\nl.backward()\nopt.step()", "safe"),
-    ("keep-gradients-until-step", {},
-     "class T:\n    def a(self):\n        self.l.backward()\n        self.m.zero_grad()  # <-\n        g()\n\n    def b(self):\n        self.o.step()",
-     "class T:\n    def a(self):\n        self.m.zero_grad()\n        self.l.backward()\n        g()\n\n    def b(self):\n        self.o.step()", "safe"),
-    ("call-step", {}, "o = torch.optim.SGD(ps, lr=1)\nfor x in d:\n    o.zero_grad()\n    f(x).backward()  # <-", "o = torch.optim.SGD(ps, lr=1)\nfor x in d:\n    o.zero_grad()\n    f(x).backward()  # <-\n    o.step()", "safe"),
-    ("call-step", {}, "for x in d:\n    f(x).backward()  # <-\n    optimizer.step", "for x in d:\n    f(x).backward()  # <-\n    optimizer.step()", "safe"),
-    ("train-mode", {}, "model.eval()\nfor x in d:\n    l = f(model(x))  # <-\n    l.backward()", "model.eval()\nfor x in d:\n    model.train()\n    l = f(model(x))  # <-\n    l.backward()", "unsafe"),
-    ("train-mode", {}, "for e in range(9):\n    m.eval()\n    for x in d:\n        f(m(x)).backward()  # <-", "for e in range(9):\n    m.train()\n    for x in d:\n        f(m(x)).backward()  # <-", "unsafe"),
-    ("train-mode", {}, "for e in range(9):\n    for x in d:\n        f(m(x)).backward()  # <-\n    m.eval()", "for e in range(9):\n    m.train()\n    for x in d:\n        f(m(x)).backward()  # <-\n    m.eval()", "unsafe"),
-    # data, layers
-    ("shuffle", {}, "d = DataLoader(s, batch_size=4)  # <-", "d = DataLoader(s, batch_size=4, shuffle=True)  # <-", "safe"),
-    ("shuffle", {}, "d = DataLoader(\n    s,\n    batch_size=4,  # few\n)\n", "d = DataLoader(\n    s,\n    batch_size=4,  # few\n    shuffle=True,\n)\n", "safe"),
-    ("shuffle", {}, "d = DataLoader(s, 4, False)  # <-", "d = DataLoader(s, 4, True)  # <-", "safe"),
-    ("unfreeze", {}, "for p in m.parameters():\n    p.requires_grad = False  # <-", "for p in m.parameters():\n    p.requires_grad = True  # <-", "unsafe"),
-    ("unfreeze", {}, "m.requires_grad_(False)  # <-", "m.requires_grad_(True)  # <-", "unsafe"),
-    ("add-parameters", {}, "o = torch.optim.Adam(m.head.parameters(), lr=1)  # <-", "o = torch.optim.Adam(m.parameters(), lr=1)  # <-", "unsafe"),
-    ("add-parameters", {}, "m = Net()\no = torch.optim.Adam(m.parameters(), lr=1)  # <-\nm = Net()  # <-", "m = Net()\nm = Net()  # <-\no = torch.optim.Adam(m.parameters(), lr=1)", "unsafe"),
-    ("reinitialise", {}, "def init(m):\n    nn.init.constant_(m.weight, 0.1)\n    nn.init.zeros_(m.bias)\n\n\nl = nn.Linear(2, 2)  # <-", "def init(m):\n    nn.init.zeros_(m.bias)\n\n\nl = nn.Linear(2, 2)  # <-", "unsafe"),
-    ("reinitialise", {}, "def init(m):\n    nn.init.zeros_(m.weight)  # <-", "def init(m):\n    pass  # <-", "unsafe"),
-    ("full-precision", {}, "m = net.bfloat16()  # <-\nx = x.to(torch.bfloat16)", "m = net  # <-\nx = x.to(torch.float32)", "unsafe"),
-    ("full-precision", {}, "m.half()  # <-\nx = x.half()\ny = f(x.half())", "y = f(x)", "unsafe"),
-    ("add-activation", {}, "m = nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 8), nn.Linear(8, 1))  # <-",
-     "m = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))  # <-", "unsafe"),
-    ("add-activation", {}, "m = nn.Sequential(\n    nn.Linear(2, 8),  # <-\n    nn.Linear(8, 1),\n)", "m = nn.Sequential(\n    nn.Linear(2, 8),  # <-\n    nn.ReLU(),\n    nn.Linear(8, 1),\n)", "unsafe"),
-    ("widen", {"width": 32}, "width = 1\nm = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 2))  # <-", "width = 32\nm = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 2))  # <-", "unsafe"),
-    ("widen", {"width": 32}, "m = nn.Sequential(nn.Linear(2, 1), nn.Tanh(), nn.Linear(1, 2))  # <-", "m = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2))  # <-", "unsafe"),
-    ("reattach", {}, "logits = self.head(z.detach())  # <-", "logits = self.head(z)  # <-", "unsafe"),
-    ("batch-statistics", {}, "b = nn.BatchNorm1d(8, momentum=0.0)  # <-", "b = nn.BatchNorm1d(8, momentum=0.1)  # <-", "unsafe"),
-]  # fmt: skip
+CASES = [
+    (*head.split(" ", 1), before, *after.split("\n", 1))
+    for case in (Path(__file__).parent / "edits.txt").read_text().split("\n=== ")[1:]
+    for head, rest in [case.split("\n", 1)]
+    for before, after in [rest.split("\n--- ")]
+]
 
 
-@pytest.mark.parametrize(("kind", "arguments", "before", "after", "applicability"), TABLE, ids=[f"{i}-{t[0]}" for i, t in enumerate(TABLE)])
-def test_the_edit(tmp_path: Path, kind: str, arguments: dict, before: str, after: str, applicability: str) -> None:
-    head = HEAD + ("from torch.utils.data import DataLoader\n" if "DataLoader" in before else "")
-    before, after = head + before + "\n", head + after + "\n"
-    places = [n for n, row in enumerate(before.splitlines(), 1) if "DataLoader(" in row] if MARK not in before else None
-    done = made(tmp_path, before, kind, arguments, places)
-    assert (done.new_source.decode(), done.applicability) == (after, applicability), done.note
+@pytest.mark.parametrize(
+    ("kind", "arguments", "before", "applicability", "after"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)]
+)
+def test_the_edit(tmp_path: Path, kind: str, arguments: str, before: str, applicability: str, after: str) -> None:
+    done = made(tmp_path, f"{HEAD}{before}\n", kind, json.loads(arguments))
+    assert (done.new_source.decode().rstrip("\n"), done.applicability) == (f"{HEAD}{after}".rstrip("\n"), applicability), done.note
 
 
 def test_an_import_is_extended_where_nothing_else_leads_to_the_name(tmp_path: Path) -> None:
@@ -195,7 +75,7 @@ def test_an_import_is_extended_where_nothing_else_leads_to_the_name(tmp_path: Pa
 
 
 def test_every_edit_is_tried_here() -> None:
-    assert {t[0] for t in TABLE} == set(EDITS)
+    assert {case[0] for case in CASES} == set(EDITS)
 
 
 @pytest.mark.parametrize(
@@ -207,22 +87,28 @@ def test_every_edit_is_tried_here() -> None:
         ("scale-learning-rate", {"factor": 10}, "from settings import LR\no = torch.optim.SGD(ps, lr=LR)  # <-", "another file"),
         ("scale-learning-rate", {}, "o = torch.optim.SGD(ps, lr=1)  # <-", "factor is not known"),
         ("remove-activation", {"activation": "relu"},
-         "def block(a, b):\n    return [nn.Linear(a, b), nn.ReLU()]  # <-\n\n\nlayers = block(1, 2) + block(2, 3)", "several layers"),
-        ("remove-activation", {"activation": "relu"}, "def forward(self, x):\n    for l in self.ls:\n        x = torch.relu(l(x))  # <-\n    return x", "loop"),
+         "def block(a, b):\n    return [nn.Linear(a, b), nn.ReLU()]  # <-\n\n\nls = block(1, 2) + block(2, 3)", "several layers"),
+        ("remove-activation", {"activation": "relu"},
+         "def forward(self, x):\n    for l in self.ls:\n        x = torch.relu(l(x))  # <-\n    return x", "loop"),
         ("remove-activation", {"activation": "softmax"}, "y = g(x)  # <-", "no activation"),
         ("shuffle", {}, "for i in range(0, n, 32):\n    x = X[i:i + 32]  # <-", "randperm"),
         ("shuffle", {}, "d = DataLoader(s, sampler=w)  # <-", "sampler"),
         ("zero-before-backward", {}, "def f(l):\n    l.backward()  # <-", "no step"),
         ("call-step", {}, "for i in d:\n    f(i).backward()  # <-\n    if i % 99 == 98:\n        opt.step()", "not reached"),
         ("call-step", {}, "def f(l):\n    l.backward()  # <-", "name of the optimizer"),
-        ("replace-loss", {"loss": "cross_entropy", "from": "mse_loss"}, "l = F.mse_loss(out.squeeze(1), y.float())  # <-", "one number per sample"),
+        ("replace-loss", {"loss": "cross_entropy", "from": "mse_loss"},
+         "l = F.mse_loss(out.squeeze(1), y.float())  # <-", "one number per sample"),
         ("add-parameters", {}, "o = torch.optim.Adam(groups, lr=1)  # <-", "has to be seen"),
         ("reinitialise", {}, "nn.init.zeros_(a.weight)\nnn.init.zeros_(b.weight)\nl = nn.Linear(1, 1)  # <-", "several lines"),
+        ("reattach", {}, "p = np.clip(p.detach().numpy(), 0, 1)  # <-", "another way"),
+        ("set-dropout", {"p": 0.1}, "d = nn.TransformerEncoderLayer(8, 2, dropout=0.0)  # <-", "no dropout"),
         ("shift-labels", {"offset": 1}, "x = 1  # <-", "by hand"),
         ("set-learning-rate", {"lr": 0.1}, "x = 1  # <-", "no optimizer"),
     ],
 )  # fmt: skip
-def test_where_a_machine_would_have_to_guess_it_says_why(tmp_path: Path, kind: str, arguments: dict, text: str, reason: str) -> None:
+def test_where_a_machine_would_have_to_guess_it_says_why(
+    tmp_path: Path, kind: str, arguments: dict, text: str, reason: str
+) -> None:
     done = made(tmp_path, f"{HEAD}{text}\n", kind, arguments)
     assert (done.applicability, done.diff, done.new_source) == ("display", "", b"")
     assert reason in done.note
@@ -230,20 +116,28 @@ def test_where_a_machine_would_have_to_guess_it_says_why(tmp_path: Path, kind: s
 
 
 @pytest.mark.parametrize("kind", sorted(EDITS))
-@pytest.mark.parametrize("text", ["x = 1  # <-\n", "def f(:  # <-\n", "f'{g(x)}'  # <-\n", "\n", "class A:  # <-\n    pass\n", "lambda: 0  # <-"])
+@pytest.mark.parametrize(
+    "text", ["x = 1  # <-\n", "def f(:  # <-\n", "f'{g(x)}'  # <-\n", "\n", "class A:  # <-\n    pass\n", "lambda: 0  # <-"]
+)
 def test_no_edit_breaks_on_a_line_without_its_subject(tmp_path: Path, kind: str, text: str) -> None:
-    done = made(tmp_path, text, kind, {"dim": 1, "factor": 2.0, "lr": 0.1, "p": 0.1, "norm": 1.0, "width": 3, "weights": [1, 2]}, [1])
+    done = made(
+        tmp_path, text, kind, {"dim": 1, "factor": 2.0, "lr": 0.1, "p": 0.1, "norm": 1.0, "width": 3, "weights": [1, 2]}, [1]
+    )
     assert done.applicability == "display"
     assert done.note
 
 
 # ---------------------------------------------------------------------- to the byte
 
-ODD = "class Net:\n\tdef forward(self, x):  # tabs\n\t\tx = self.fc( x )   ;   y = 1\n\x0c\n\t\treturn F.softmax(x, dim=1) # <-\n\ts = 'a\\z'  \n"
+ODD = (
+    "class Net:\n\tdef forward(self, x):  # tabs\n\t\tx = self.fc( x )   ;   y = 1\n"
+    "\x0c\n\t\treturn F.softmax(x, dim=1) # <-\n\ts = 'a\\z'  \n"
+)
 
 
 @pytest.mark.parametrize(
-    ("newline", "encoding"), [(n, e) for n in ("\n", "\r\n") for e in ("utf-8", "utf-8-sig", "latin-1", "cp1252")] + [("\r", "utf-8")]
+    ("newline", "encoding"),
+    [(n, e) for n in ("\n", "\r\n") for e in ("utf-8", "utf-8-sig", "latin-1", "cp1252")] + [("\r", "utf-8")],
 )
 @pytest.mark.parametrize("end", ["", "\n", "  # the end"])
 def test_every_other_byte_stays(tmp_path: Path, newline: str, encoding: str, end: str) -> None:
@@ -433,7 +327,11 @@ def test_two_findings_change_one_file_one_after_another(tmp_path: Path) -> None:
     loop = finding_of("zero-before-backward", {}, ("train.py", 7))
     first = bench.change(finding_of("call-step", {}, ("train.py", 7)))
     assert first is not None and "not reached" in first.note
-    for finding in (loop, finding_of("remove-activation", {"activation": "softmax"}, ("train.py", 5)), finding_of("negate-loss", {}, ("train.py", 6))):
+    for finding in (
+        loop,
+        finding_of("remove-activation", {"activation": "softmax"}, ("train.py", 5)),
+        finding_of("negate-loss", {}, ("train.py", 6)),
+    ):
         done = bench.change(finding)
         assert done is not None and done.diff, done
         write(done)
@@ -448,7 +346,13 @@ def test_two_findings_change_one_file_one_after_another(tmp_path: Path) -> None:
 def test_a_change_over_two_files_is_shown_not_made(tmp_path: Path) -> None:
     file = tmp_path / "train.py"
     file.write_text(HEAD + "l = F.nll_loss(p, y)\n")
-    arguments = {"loss": "cross_entropy", "from": "nll_loss", "activation": "softmax", "activation_file": "net.py", "activation_line": 3}
+    arguments = {
+        "loss": "cross_entropy",
+        "from": "nll_loss",
+        "activation": "softmax",
+        "activation_file": "net.py",
+        "activation_line": 3,
+    }
     done = change(finding_of("replace-loss", arguments, ("train.py", 4)), run_of(tmp_path, file))
     assert done is not None and "two files" in done.note
 

@@ -103,6 +103,9 @@ def prove(
     before = len(diagnosis.run.notes)
     with open_pool(pool, jobs) as workers, _progress(seconds, quiet) as progress:
         search.verify(diagnosis, record, seconds, workers, progress, target=target)
+    told = [f.verdict for f in diagnosis.worst.findings if f.verdict is not None and f.verdict.name != "not-verified"]
+    if not told and (Path(record.directory) / verdict.FILE).exists():
+        return  # nothing came of it (Ctrl-C, a budget too small): what an earlier search found is worth more
     try:
         verdict.save(diagnosis, Path(record.directory), diagnosis.run.notes[before:])
     except OSError as error:

@@ -176,7 +176,7 @@ class Stopped(BaseException):
 
 def supervise(spec: Spec, template: sandbox.Template) -> NoReturn:
     """One arm from the fork to its result. Never returns."""
-    code, server = 0, os.getppid()
+    code, server, arm = 0, os.getppid(), None
     try:
         signal.signal(signal.SIGTERM, _stop)
         detach_streams()
@@ -200,6 +200,7 @@ def supervise(spec: Spec, template: sandbox.Template) -> NoReturn:
         write(spec, ArmResult(False, f"our own error: {type(error).__name__}: {error}"))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        kill_all(arm)  # once more: SIGTERM may have come in the middle of the first time
         for name in ("work", "tmp", "trace", "notes", "output"):
             path = os.path.join(spec.folder, name)
             shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else _unlink(path)
@@ -207,6 +208,7 @@ def supervise(spec: Spec, template: sandbox.Template) -> NoReturn:
 
 
 def _stop(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the killing
     raise Stopped
 
 
@@ -244,31 +246,35 @@ def ask_to_end(spec: Spec, arm: int) -> int | None:
     return None
 
 
-def kill_all(arm: int) -> None:
+def kill_all(arm: int | None) -> None:
     """The arm, its process group, and whatever left the group; all are waited for."""
-    for _ in range(200):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(arm, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(arm, signal.SIGKILL)
-        for orphan in children():
+    until = time.monotonic() + 10.0
+    while time.monotonic() < until:
+        if arm is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(arm, signal.SIGKILL)
+        # Once the arm is dead its children are ours, and theirs once they are.
+        for child in children(arm):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
         try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while True:
+                process, _ = os.waitpid(-1, os.WNOHANG)
+                if not process:
+                    break
+                arm = None if process == arm else arm  # its number may be given to another process
         except ChildProcessError:
             return
         time.sleep(POLL)
 
 
-def children() -> list[int]:
-    """Of this process, as the kernel lists them; none where it does not."""
+def children(arm: int | None) -> list[int]:
+    """Of this process, as the kernel lists them; where it does not, the arm is the only one that is known."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(word) for word in file.read().split()]
     except (OSError, ValueError):
-        return []
+        return [] if arm is None else [arm]
 
 
 def judge(spec: Spec, notes: Notes | None, status: int | None, cut: str) -> ArmResult:

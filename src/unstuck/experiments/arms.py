@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -28,6 +29,7 @@ NAN = math.nan
 NO_TIME = "the time was over before it ran"
 LONGEST_ARM = 3600.0  # seconds, where nobody sets a deadline
 SHORTEST_ARM = 0.3  # seconds; with less time left no arm is started
+LONGEST_PLACE = 45  # characters of the folder for temporary files
 FILES_READ = 40  # source files that are searched for imports
 # Libraries that take long to import and do nothing else when they are: loaded once, before arms are forked.
 PRELOADED = {"torch", "numpy", "scipy", "sklearn", "pandas", "torchvision"}
@@ -193,8 +195,10 @@ def imports(target: Target, cwd: str) -> list[str]:
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module)
-    # A folder beside the script may have the name of a library.
-    return sorted(n for n in found if n.split(".")[0] in PRELOADED and not (folder / n.split(".")[0]).exists())
+    roots = {n.split(".")[0] for n in found} & PRELOADED
+    # A file beside the script may have the name of a library, and is then what the script imports.
+    roots = {r for r in roots if not (folder / r).exists() and not (folder / f"{r}.py").exists()}
+    return sorted(n for n in found if n.split(".")[0] in roots)
 
 
 def _read(file: Path) -> list[str]:
@@ -273,7 +277,12 @@ def spec_line(spec: Spec) -> bytes:
 
 
 def temporary_base() -> str:
-    """Where pools keep their folders. Real path: the kernel's wall and the audit hook compare real paths."""
-    import tempfile
+    """A new folder where a pool keeps everything. Real path: the kernel's wall and the audit hook compare real paths.
 
-    return os.path.realpath(tempfile.mkdtemp(prefix="unstuck-"))
+    DataLoader workers make sockets in the arm's temporary folder, and the path of a socket has at most 103 characters: where
+    the machine's folder for temporary files is itself a long one, /tmp is taken.
+    """
+    place = os.path.realpath(tempfile.gettempdir())
+    if len(place) > LONGEST_PLACE and os.access("/tmp", os.W_OK):
+        place = os.path.realpath("/tmp")
+    return tempfile.mkdtemp(prefix="unstuck-", dir=place)

@@ -18,7 +18,9 @@ import os
 import sys
 from collections.abc import Iterator
 
-from unstuck.experiments.kinds import SUPPORTED
+import msgspec
+
+from unstuck.experiments.kinds import SUPPORTED, TOGETHER
 from unstuck.experiments.patches import Applied, NotPossible, Patches
 from unstuck.findings import Intervention
 
@@ -27,12 +29,33 @@ __all__ = ["Applied", "NotPossible", "apply"]
 FILES = ("loss", "loop", "model", "data")
 
 
+class AllApplied(Applied):
+    """Of several interventions at once: done as often as the one that was done least; impossible where one is."""
+
+    def __init__(self, parts: list[Applied]) -> None:
+        self.kind = TOGETHER
+        self.parts = parts
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        return min((p.count for p in self.parts), default=0)
+
+    @property
+    def reason(self) -> str:  # type: ignore[override]
+        return next((p.reason for p in self.parts if p.reason), "")
+
+
 @contextlib.contextmanager
 def apply(intervention: Intervention | None) -> Iterator[Applied]:
     """Make the change for the duration of the block. None changes nothing and patches nothing.
 
     Raises NotPossible for a kind that is not in SUPPORTED or lacks an argument.
     """
+    if intervention is not None and intervention.kind == TOGETHER:
+        with contextlib.ExitStack() as stack:
+            parts = msgspec.json.decode(str(intervention.arguments.get("fixes", "[]")), type=list[Intervention])
+            yield AllApplied([stack.enter_context(apply(part)) for part in parts])
+        return
     applied = Applied(intervention.kind if intervention is not None else "")
     if intervention is None:
         yield applied

@@ -213,7 +213,7 @@ def shuffle(patches: Patches) -> None:
 
     patches.replace(DataLoader, "__init__", made)
     patches.replace(DataLoader, "__iter__", iterated)
-    patches.expect("no DataLoader was made without shuffling (batches cut by hand cannot be shuffled from outside)")
+    patches.expect("no DataLoader was made without shuffling (batches cut by hand cannot be shuffled from outside)", ends=False)
 
 
 KINDS: dict[str, Callable[[Patches], None]] = {

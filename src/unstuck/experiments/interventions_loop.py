@@ -79,7 +79,13 @@ def scale_learning_rate(patches: Patches) -> None:
         if by_hand() and patches.backwards <= 3:
             steps[:] = [(t, t.detach().clone(), t.grad.clone()) for t in leaves(roots) if t.grad is not None]
 
+    def taken(tensors: list[Any], gradients: Any) -> Any:
+        if by_hand() and patches.backwards <= 3:
+            steps[:] = [(t, t.detach().clone(), g.clone()) for t, g in zip(tensors, gradients) if g is not None]
+        return gradients
+
     patches.around_backward(change, before, after)
+    patches.by_hand.append(taken)
 
 
 def _proportional(moved: list[tuple[Any, Any]]) -> bool:
@@ -251,6 +257,7 @@ def keep_gradients_until_step(patches: Patches) -> None:
     patches.replace(torch.nn.Module, "zero_grad", make)
     patches.around_step(step_begins, step_ends)
     patches.around_backward(before=before, after=after)
+    patches.expect("no zero_grad was called between a backward and the step", ends=False)
 
 
 def call_step(patches: Patches) -> None:
@@ -318,7 +325,7 @@ def join(patches: Patches, roots: list[Any]) -> None:
 def add_parameters(patches: Patches) -> None:
     patches.remember_optimizers()
     patches.around_backward(after=lambda roots: join(patches, roots))
-    patches.expect("no tensor gets gradients that is missing from the optimizers")
+    patches.expect("no tensor gets gradients that is missing from the optimizers", ends=False)
 
 
 # ------------------------------------------------------------------------------------------------ clipping
@@ -338,8 +345,17 @@ def clip_gradients(patches: Patches) -> None:
         if not patches.optimizers:
             clip([p for p in leaves(roots) if p.grad is not None])
 
+    def taken(tensors: list[Any], gradients: Any) -> Any:
+        total = torch.stack([g.norm() for g in gradients if g is not None]).norm()
+        if patches.optimizers or float(total) <= norm:
+            return gradients
+        patches.applied.count += 1
+        return tuple(None if g is None else g * (norm / (total + 1e-6)) for g in gradients)
+
     patches.around_step(lambda optimizer: clip([p for p in _held(optimizer) if p.grad is not None]))
     patches.around_backward(after=after)
+    patches.by_hand.append(taken)
+    patches.expect(f"no gradient was longer than {norm:g}", ends=False)
 
 
 def _clipping(patches: Patches, threshold: Callable[[float], float]) -> None:

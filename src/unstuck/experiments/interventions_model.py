@@ -33,7 +33,7 @@ def unfreeze(patches: Patches) -> None:
 
     patches.around_model(before)
     patches.around_backward(after=lambda roots: join(patches, roots))
-    patches.expect("no model was called that has frozen parameters")
+    patches.expect("no model was called that has frozen parameters", ends=False)
 
 
 # -------------------------------------------------------------------------------------------------- initial weights
@@ -187,6 +187,7 @@ def train_mode(patches: Patches) -> None:
             ours.discard(model)
 
     patches.around_model(before)
+    patches.expect("no model was in evaluation mode while it was trained", ends=False)
 
 
 def batch_statistics(patches: Patches) -> None:
@@ -206,6 +207,7 @@ def batch_statistics(patches: Patches) -> None:
         return forward
 
     patches.replace(nn.modules.batchnorm._BatchNorm, "forward", make)
+    patches.expect("there is no batch norm that does otherwise", ends=False)
 
 
 # -------------------------------------------------------------------------------------------------- precision
@@ -272,7 +274,7 @@ def widen(patches: Patches) -> None:
         return __init__
 
     patches.replace(nn.Sequential, "__init__", make)
-    patches.expect("there is no plain nn.Sequential stack with a narrow hidden layer")
+    patches.expect("there is no plain nn.Sequential stack with a narrow hidden layer", ends=False)
 
 
 def _widened(patches: Patches, stack: Any, width: int, layer: str) -> None:

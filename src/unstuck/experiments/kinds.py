@@ -6,7 +6,10 @@ What is only shown to a reader (`reattach`, `permute-axes`) is not in the list.
 
 from __future__ import annotations
 
+TOGETHER = "together"
+
 MEANING: dict[str, str] = {
+    TOGETHER: "Several interventions at once (fixes: a JSON list of them).",
     "placebo": "Every hook of the interventions runs; the mathematics stays as it is.",
     # the loss and what leads to it
     "remove-activation": "The activation made or run at file:line hands its input on (arguments: activation, file, line, call).",

@@ -31,7 +31,7 @@ LOSSES = (
     "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "soft_margin_loss", "multi_margin_loss",
     "multilabel_margin_loss", "multilabel_soft_margin_loss", "hinge_embedding_loss", "gaussian_nll_loss",
 )  # fmt: skip
-PATIENCE = 5  # backward calls without anything to change after which an experiment gives up
+PATIENCE = 200  # backward calls without anything to change after which an experiment gives up: a pretraining may come first
 
 
 class NotPossible(BaseException):
@@ -48,11 +48,16 @@ class Applied:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.count = 0
-        self.reason = ""
+        self.raised = ""
+        self.missing = ""  # what is not there, if nothing is done to the end
+
+    @property
+    def reason(self) -> str:
+        return self.raised or ("" if self.count else self.missing)
 
     def impossible(self, reason: str) -> NotPossible:
         """The exception to raise; the reason is kept in case a bare `except:` of the script swallows it."""
-        self.reason = reason
+        self.raised = reason
         return NotPossible(reason)
 
 
@@ -110,6 +115,7 @@ class Patches:
         self.optimizers: list[weakref.ref[Any]] | None = None
         self.backwards = 0
         self.hooks: list[tuple[Any, Any, Any]] = []  # (change, before, after) of each backward call
+        self.by_hand: list[Callable[[list[Any], Any], Any]] = []  # (leaves, gradients) -> gradients, of autograd.grad
 
     def number(self, name: str, default: float | None = None) -> float:
         """An argument as a number. Raises KeyError where it is missing and has no default."""
@@ -198,7 +204,7 @@ class Patches:
         """`change` is called with every call of these loss functions, at file:line where the arguments name a line (of
         the call or of the criterion's constructor) and it is not `anywhere`.
 
-        `what` says what could not be found: a training that has no such call gives up after a few backward calls.
+        `what` says what could not be found.
         """
         place = None if anywhere else self.place()
         if place is not None:
@@ -226,8 +232,11 @@ class Patches:
 
         return changed
 
-    def expect(self, reason: str) -> None:
-        """Raise NotPossible(reason) when after a few backward calls nothing has been changed."""
+    def expect(self, reason: str, ends: bool = True) -> None:
+        """The reason where nothing has been changed at the end; `ends`: give up long before."""
+        self.applied.missing = reason
+        if not ends:
+            return
 
         def after(roots: list[Any]) -> None:
             if not self.applied.count and self.backwards >= PATIENCE:
@@ -271,7 +280,10 @@ class Patches:
                 if not trained or kwargs.get("create_graph") or (len(args) > 1 and args[1]):
                     return original(outputs, inputs, grad_outputs, *args, **kwargs)
                 roots, given = _paired(outputs, grad_outputs)
-                return self._backward(roots, given, lambda r, g: original(r, inputs, g, *args, **kwargs))
+                out = self._backward(roots, given, lambda r, g: original(r, inputs, g, *args, **kwargs))
+                for change in self.by_hand:
+                    out = change(several, out)
+                return out
 
             return grad
 

@@ -24,6 +24,7 @@ from unstuck.errors import UsageError
 from unstuck.experiments.arms import ArmResult, Spec, decode, encode, spec_line, temporary_base
 
 STOPPED = "it was stopped"
+ENDED = "the process that runs arms has ended"
 
 
 def cores() -> int:
@@ -34,6 +35,9 @@ def cores() -> int:
 class LocalPool:
     """One fork server in a process of its own, started with the first arm. Not to be shared between threads.
 
+    Arms are copies of the script's folder as it was when the pool ran its first arm from there: whoever edits the script
+    while its fixes are tried changes nothing. A script that was edited is run anew by a new pool.
+
     Raises UsageError where processes cannot be forked (Windows).
     """
 
@@ -43,6 +47,7 @@ class LocalPool:
         self.jobs = jobs or cores()
         self.folder = ""
         self._server: subprocess.Popen[bytes] | None = None
+        self._ended = False
         self._numbers = itertools.count(1)
         self._under_way: dict[int, Future[ArmResult]] = {}
         self._lock = threading.Lock()
@@ -52,14 +57,17 @@ class LocalPool:
         number = next(self._numbers)
         spec = msgspec.structs.replace(spec, number=number, folder=os.path.join(self.folder, str(number)))
         future: Future[ArmResult] = Future()
-        with self._lock:
-            self._under_way[number] = future
         assert server.stdin is not None
+        with self._lock:
+            if self._ended:  # its reader settles what was under way then, and nothing that comes later
+                future.set_result(ArmResult(False, ENDED))
+                return future
+            self._under_way[number] = future
         try:
             server.stdin.write(spec_line(spec))
             server.stdin.flush()
         except OSError:
-            self._settle(number, ArmResult(False, "the process that runs arms has ended"))
+            self._settle(number, ArmResult(False, ENDED))
         return future
 
     def stop(self, future: Future[ArmResult]) -> None:
@@ -104,11 +112,12 @@ class LocalPool:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._server is None:
-            self.folder = temporary_base()
+            self.folder, self._ended = temporary_base(), False
             # One thread per process: arms share the cores, and threads that spin against each other make them ten times
             # slower. A hash seed, because sets of strings are iterated in its order.
             threads = {n: "1" for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
             variables = threads | {"PYTHONHASHSEED": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"} | os.environ
+            variables |= {"TMPDIR": self.folder}  # libraries make folders there when they are imported
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "unstuck.experiments.arm", self.folder],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder,
@@ -125,8 +134,11 @@ class LocalPool:
                 word, _, number = line.partition(b" ")
                 if word == b"done":
                     self._settle(int(number), None)
-        for number in list(self._under_way):
-            self._settle(number, ArmResult(False, "the process that runs arms has ended"))
+        with self._lock:
+            self._ended = True
+            left = list(self._under_way)
+        for number in left:
+            self._settle(number, ArmResult(False, ENDED))
 
     def _settle(self, number: int, result: ArmResult | None) -> None:
         with self._lock:

@@ -162,10 +162,16 @@ class _Search:
             return
         came = [by_seed[0].steps for by_seed in self.results.values() if by_seed[0].ok]
         self.steps = min(self.steps, max(min(came), 1))
+        if first.intervention.kind in verdicts.REDRAWS and self._gain(first) >= paired.FAR:
+            # It works and needs seeds to be believed; look-alikes can wait.
+            for seed in range(1, paired.MOST):
+                if self._verdict(first).name == "inconclusive":
+                    self.fetch([(None, seed), (first.intervention, seed)])
         settled = self._verdict(first).name == "supported"
         rest = [c for c in self.candidates[1:] if not settled or (c.finding is not None and c.finding.role == "cause")]
         if settled and first.finding is not None and first.finding.grade != "certain":
-            rest = self.candidates[1:]  # its look-alikes may do as well, and better
+            # Its look-alikes may do as well, and better; more of the same need not be tried.
+            rest = [c for c in self.candidates[1:] if c.finding is not first.finding]
         self.fetch([(PLACEBO, 0), (None, 1), *((c.intervention, 0) for c in rest)])
         self._together()
         for seed in range(1, paired.MOST):
@@ -187,7 +193,7 @@ class _Search:
         self.planned = max(self.planned, done + len(arms))
         while arms and not self._late():
             wave, arms = arms[: 2 * self.jobs], arms[2 * self.jobs :]
-            self.progress(done, self.planned, "; ".join(_shown(a) for a in wave[: self.jobs]))
+            self.progress(done, self.planned, _telling(wave[: self.jobs]))
             training = self.trace.facts.id if self.trace is not None else None
             for arm, result in self.run(self.record, wave, self.pool, end or self.deadline, training=training):
                 if result.reason == NO_TIME and not result.ok:
@@ -195,7 +201,7 @@ class _Search:
                 self.results.setdefault(key_of(arm.intervention), {})[arm.seed] = result
                 done += 1
                 waiting = [a for a in wave if a.seed not in self.results.get(key_of(a.intervention), {})]
-                self.progress(done, self.planned, "; ".join(_shown(a) for a in waiting[: self.jobs]))
+                self.progress(done, self.planned, _telling(waiting[: self.jobs]))
 
     def _late(self) -> bool:
         """Is there no time left for another arm of the length seen so far?"""
@@ -220,7 +226,7 @@ class _Search:
         """Fixes of findings on top of the best one, or all of them where none helps alone."""
         if TOGETHER not in SUPPORTED:
             return
-        tried = [c for c in self.candidates if c.finding is not None and self._ran(c)]
+        tried = self._best_doses([c for c in self.candidates if c.finding is not None and self._ran(c)])
         supported = [c for c in tried if self._verdict(c).name == "supported"]
         base = [max(supported, key=self._gain)] if supported else []
         # On top of a fix that works only what is certain or shown is worth another look: latent guesses are not.
@@ -237,6 +243,15 @@ class _Search:
         if len(members) > 2:
             wanted += [(together([m for m in members if m is not left]), 0) for left in members]
         self.fetch(wanted)
+
+    def _best_doses(self, tried: Sequence[Candidate]) -> list[Candidate]:
+        """One candidate of each finding: the one that gains most; of equals the last, the stronger one."""
+        best: dict[int, Candidate] = {}
+        for candidate in tried:
+            known = best.get(id(candidate.finding))
+            if known is None or self._gain(candidate) >= self._gain(known) - paired.BAND:
+                best[id(candidate.finding)] = candidate
+        return list(best.values())
 
     def _undecided(self) -> list[Intervention]:
         """Interventions that more seeds could decide: the first cause's, then the largest gains."""
@@ -261,11 +276,15 @@ class _Search:
     def known(self) -> Known:
         symptom = self.training.symptom
         rest = max(0.0, 1.0 - symptom.base_rate / symptom.chance) if symptom.base_rate and symptom.chance else 0.0
+        reference = symptom.base_rate if symptom.chance is None else None
         placebos = self.results.get(PLACEBO_KEY, {})
         placebo = None
-        if 0 in placebos:
+        control = self.results.get("", {}).get(0)
+        if 0 in placebos and control is not None and _same(control, placebos[0]):
+            placebo = 0.0  # to the last digit; scores may be sampled at other steps
+        elif 0 in placebos:
             arms = Arms("placebo", self.results.get("", {}), placebos)
-            scores = verdicts.scores_of(arms, Known(rest, symptom.constant_answer)) if arms.seeds else ""
+            scores = verdicts.scores_of(arms, Known(rest, symptom.constant_answer, reference)) if arms.seeds else ""
             if not isinstance(scores, str):
                 worst = max(scores.differences, key=abs)
                 placebo = worst if math.isfinite(worst) else None
@@ -279,7 +298,7 @@ class _Search:
         if best is None or best < 0.5 * (1.0 + rest):
             reachable, accuracy = self._classifier()
         return Known(
-            rest, symptom.constant_answer, self.training.steps, best, reachable, accuracy, placebo,
+            rest, symptom.constant_answer, reference, self.training.steps, best, reachable, accuracy, placebo,
             round(time.monotonic() - self.began, 3),
         )  # fmt: skip
 
@@ -323,14 +342,22 @@ class _Search:
     def conclude(self) -> None:
         """Verdicts into the findings, then their order."""
         tried: dict[str, Verdict] = {}
+        doses: list[tuple[Candidate, Verdict]] = []
         for candidate in self.candidates:
             found = not_verified(self.unfit) if self.unfit else self._verdict(candidate)
             if self.interrupted and found.reason.startswith("the budget ended"):
                 found = not_verified("it was stopped before it was its turn")
             if candidate.finding is None:
                 tried[candidate.key] = found
-            elif candidate.finding.verdict is None or candidate.finding.verdict.name in {"not-verified", "refuted"}:
+            elif candidate.intervention == _of(candidate.finding).intervention:
                 candidate.finding.verdict = found
+            elif found.name == "supported":  # a stronger dose
+                doses.append((candidate, found))
+        for candidate, found in doses:
+            own = candidate.finding.verdict if candidate.finding is not None else None
+            if candidate.finding is not None and (own is None or own.name != "supported"):
+                reason = f"{describe(candidate.intervention)}: {found.reason}"
+                candidate.finding.verdict = msgspec.structs.replace(found, reason=reason)
         for finding in self.training.findings:
             if finding.verdict is None and finding.role == "cause":
                 finding.verdict = not_verified(_no_experiment(finding))
@@ -355,6 +382,8 @@ class _Search:
 
     def _note(self) -> None:
         count = sum(map(len, self.results.values()))
+        if not count:
+            return
         known = self.known()
         text = f"{count} re-runs of up to {self.steps:,} steps in {known.seconds:.0f} s. {self.control_says}"
         if not all(r.seeded for by_seed in self.results.values() for r in by_seed.values()):
@@ -367,6 +396,14 @@ class _Search:
 PLACEBO_KEY = key_of(PLACEBO)
 
 
+def _same(one: ArmResult, other: ArmResult) -> bool:
+    """Are the losses of two arms the same number at every step that both of them measured?"""
+    n = min(len(one.losses), len(other.losses))
+    a, b = np.array(one.losses[:n]), np.array(other.losses[:n])
+    common = ~np.isnan(a) & ~np.isnan(b)
+    return bool(common.any()) and bool((a[common] == b[common]).all())
+
+
 # ---------------------------------------------------------------------------------------------------------- the choice
 
 
@@ -375,6 +412,9 @@ def candidates(training: Training) -> list[Candidate]:
     usable = [f for f in training.findings if f.role in {"cause", "latent"} and _runnable(f)]
     causes = [f for f in usable if f.role == "cause"]
     found = [_of(f) for f in causes]
+    # How much longer or shorter a step should be is the least certain part of a diagnosis: twice the dose is tried as well.
+    doubled = [Candidate(dose, f, f.code) for f in causes if (dose := _double(_of(f).intervention)) is not None]
+    found += doubled if len(causes) == 1 else []
     named = training.findings[0] if training.findings and training.findings[0].role == "cause" else None
     sick = training.symptom.stuck or training.symptom.underachieves or named is not None
     alike = (LOOKALIKES.get(named.code, ()) if named is not None else ANYTHING) if sick else ()
@@ -383,11 +423,19 @@ def candidates(training: Training) -> list[Candidate]:
     others = [f for f in usable if f.role == "latent"]
     found += [_of(f) for f in others if f.code in alike]
     found += [Candidate(i, None, code) for code in alike for i in STANDARD[code] if i.kind in SUPPORTED]
-    found += [_of(f) for f in others if f.code not in alike]
+    found += [_of(f) for f in others if f.code not in alike] + doubled
     unique: dict[str, Candidate] = {}
     for candidate in found:
         unique.setdefault(candidate.key, candidate)
     return list(unique.values())
+
+
+def _double(intervention: Intervention) -> Intervention | None:
+    """A learning rate scaled by the factor twice; None for other kinds, and where that leaves all reason."""
+    factor = intervention.arguments.get("factor")
+    if intervention.kind != "scale-learning-rate" or not isinstance(factor, (int, float)) or not 1e-2 <= factor <= 1e2:
+        return None
+    return Intervention(intervention.kind, {"factor": float(f"{factor * factor:.3g}")})
 
 
 def _runnable(finding: Finding) -> bool:
@@ -459,6 +507,9 @@ def rank(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) ->
             finding.role = "latent"
             finding.grade = "possible" if finding.grade == "likely" else finding.grade
     _credit(training, lookalikes)
+    proven_codes = {f.code for f in findings if verdicts.supported(f)}
+    for finding in findings:  # what holds the training back by itself is nobody's consequence
+        finding.explains = [code for code in finding.explains if code not in proven_codes]
     best = max((gain_of(f.verdict) for f in findings if verdicts.supported(f)), default=0.0)
 
     def place(finding: Finding) -> tuple[int, int, int, int, int]:
@@ -484,7 +535,7 @@ def _credit(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]])
     text = f"{words[0].upper()}{words[1:]} makes it learn: it {found.reason}."
     mine = next((f for f in training.findings if f.code == candidate.code and not verdicts.supported(f)), None)
     evidence = Evidence(text, value=gain_of(found), unit="skill", source="experiment")
-    if mine is not None and (mine.grade == "possible" or mine.role == "latent"):
+    if mine is not None and (mine.grade == "possible" or mine.role in {"latent", "consequence"}):
         mine.verdict, mine.role, mine.grade = found, "cause", "likely"
         mine.evidence.append(evidence)
     elif training.findings:
@@ -544,6 +595,12 @@ def describe(intervention: Intervention | None) -> str:
         return _WORDS[intervention.kind].format(**intervention.arguments)
     except (KeyError, ValueError, TypeError, IndexError):
         return intervention.kind.replace("-", " ")
+
+
+def _telling(under_way: Sequence[Arm]) -> str:
+    """One of the arms under way, a fix rather than a control; there is one line for it."""
+    arm = next((a for a in under_way if a.intervention is not None), next(iter(under_way), None))
+    return _shown(arm) if arm is not None else ""
 
 
 def _shown(arm: Arm) -> str:

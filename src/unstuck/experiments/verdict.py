@@ -45,6 +45,7 @@ class Known(msgspec.Struct):
 
     rest: float = 0.0  # skill of the best answer without the inputs
     rest_accuracy: float | None = None  # share of the most frequent label
+    reference: float | None = None  # loss of always answering the mean, where there is no chance level
     recorded_steps: int = 0
     best: float | None = None  # skill of the best arm of any fix
     reachable: float | None = None  # skill of a simple classifier on captured samples, cross-validated
@@ -74,6 +75,7 @@ class Scores(msgspec.Struct):
     control: list[np.ndarray]
     fixed: list[np.ndarray]
     rest: float
+    others: list[np.ndarray] = msgspec.field(default_factory=list)  # all controls, those of seeds without the fix included
 
     @property
     def differences(self) -> list[float]:
@@ -140,8 +142,12 @@ def _failed(arms: Arms) -> str:
 
 def scores_of(arms: Arms, known: Known) -> Scores | str:
     """Both arms on one scale; a reason where they have none in common."""
+    if arms.kind == "class-weights":
+        # The weighted loss is another loss, and what the weights are for costs accuracy: the frequent class loses.
+        return "weighted and unweighted losses have no common scale; compare the recall of each class"
     seeds = arms.seeds
     control, fixed = [arms.control[s] for s in seeds], [arms.fixed[s] for s in seeds]
+    every = [r for _, r in sorted(arms.control.items()) if r.ok]
     answers = known.rest_accuracy is not None and all(_has(r.accuracies) for r in (*control, *fixed))
     skills = all(_skilled(r) for r in (*control, *fixed))
     # A skill above 1 is no skill: that loss has no lowest value (NLL of what is no log-probability).
@@ -149,14 +155,29 @@ def scores_of(arms: Arms, known: Known) -> Scores | str:
     bounded = not any(end.size and end.mean() > 1.0 + paired.BAND for end in ends)
     if answers and (arms.kind in OTHER_LOSS or not skills or not bounded):
         rest = known.rest_accuracy or 0.0
-        return Scores("accuracy", [_accuracy(r, rest) for r in control], [_accuracy(r, rest) for r in fixed], rest)
+        own = [_accuracy(r, rest) for r in every if _has(r.accuracies)]
+        return Scores("accuracy", [_accuracy(r, rest) for r in control], [_accuracy(r, rest) for r in fixed], rest, own)
     if skills and bounded:
         rest = 0.0 if arms.kind in OTHER_LOSS else known.rest
-        return Scores("skill", [_skill(r) for r in control], [_skill(r) for r in fixed], rest)
-    return (
-        "the losses before and after the fix have no common scale, and no accuracies were seen"
-        if skills else "the level of the loss cannot be judged, and no accuracies were seen"
-    )  # fmt: skip
+        own = [_skill(r) for r in every if _skilled(r)]
+        return Scores("skill", [_skill(r) for r in control], [_skill(r) for r in fixed], rest, own)
+    if skills:
+        return "the losses before and after the fix have no common scale, and no accuracies were seen"
+    # No chance level (squares of real targets): the same loss is measured against the mean's, or against where it began.
+    level = known.reference or _beginning(arms.control[0])
+    losses = [np.array(r.losses, dtype=np.float64) for r in (*control, *fixed)]
+    least = min((paired.tail(x).mean() for x in losses if paired.tail(x).size), default=-1.0)
+    if level is None or least < 0 or arms.kind in OTHER_LOSS:
+        return "the level of the loss cannot be judged, and no accuracies were seen"
+    scores = [1.0 - np.where(np.isinf(x), np.nan, x) / level for x in losses]
+    return Scores("skill", scores[: len(seeds)], scores[len(seeds) :], 0.0)
+
+
+def _beginning(control: ArmResult) -> float | None:
+    """The loss an arm begins with, before anything can have been learned; None where it is no positive number."""
+    first = [v for v in control.losses if not math.isnan(v)][:5]
+    level = float(np.median(first)) if first else math.nan
+    return level if math.isfinite(level) and level > 0 else None
 
 
 def _has(values: Sequence[float]) -> bool:
@@ -211,7 +232,7 @@ def _decide(arms: Arms, scores: Scores, far: float) -> tuple[paired.Interval, st
     differences, rest = scores.differences[: paired.MOST], scores.rest
     first = paired.within(scores.control[0], scores.fixed[0], rest=rest)
     ends = [(paired.score(c), paired.score(f)) for c, f in zip(scores.control, scores.fixed)]
-    controls = [paired.score(_array(r, scores)) for s, r in sorted(arms.control.items()) if r.ok]
+    controls = [paired.score(c) for c in scores.others] if scores.others else [c for c, _ in ends]
     if arms.kind in REDRAWS:
         error = paired.separated(controls, [f for _, f in ends], rest=rest)
         interval = paired.over_seeds(differences) if len(differences) >= 3 else first
@@ -224,7 +245,9 @@ def _decide(arms: Arms, scores: Scores, far: float) -> tuple[paired.Interval, st
                 "the change draws new random numbers, and by chance alone it would look like this in up to "
                 f"{error:.0%} of such runs"
             )  # fmt: skip
-        return interval, "inconclusive", "some seeds learn and some do not" if len(ends) > 1 else "one seed is not enough"
+        lucky = any(c >= rest + far for c in controls[1:])
+        why = "the unchanged script learns with another seed" if lucky else "one seed is not enough"
+        return interval, "inconclusive", why if lucky or len(ends) < 2 else "some seeds learn and some do not"
     doubtless = paired.beyond_doubt(scores.control[0], scores.fixed[0], rest=rest, far=far)
     # A second control that learns says that this seed was unlucky: one seed proves nothing then.
     lottery = any(c >= rest + paired.FAR for c in controls[1:])
@@ -245,8 +268,6 @@ def _decide(arms: Arms, scores: Scores, far: float) -> tuple[paired.Interval, st
     return interval, "inconclusive", "the seeds disagree"
 
 
-def _array(result: ArmResult, scores: Scores) -> np.ndarray:
-    return _skill(result) if scores.what == "skill" else _accuracy(result, scores.rest)
 
 
 def _explains(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:

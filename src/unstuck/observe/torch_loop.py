@@ -16,6 +16,7 @@ graph alive. Whatever fails here is caught, noted in the run's own errors, and t
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
 import threading
@@ -190,6 +191,7 @@ class Observer:
         self.last_inputs: list[weakref.ref[Any]] = []
         self.last_root: weakref.ref[Any] | None = None
         self.quiet: list[weakref.ref[Any]] = []  # models called without gradients since the last backward
+        self.silent: list[weakref.ref[Any]] = []  # those before this backward
         self.forward_open = False
         self.forwards = 0
         self.dropped = 0
@@ -237,11 +239,13 @@ class Observer:
         if "__init__" in ReduceLROnPlateau.__dict__:
             replace(ReduceLROnPlateau, "__init__", self._scheduler_init)
         replace(torch.nn.Module, "load_state_dict", self._load_state_dict)
+        replace(torch.nn.modules.batchnorm._NormBase, "reset_running_stats", self._reset_averages)
         scaler = getattr(getattr(torch, "amp", None), "GradScaler", None)
         if scaler is not None:
             replace(scaler, "step", self._scaler_step)
             replace(scaler, "__init__", self._scaler_init)
         replace(torch, "compile", self._compile)
+        replace(torch, "from_numpy", self._from_numpy)
         replace(torch.autograd.graph.saved_tensors_hooks, "__enter__", self._packing)
         for owner in (torch.nn.utils, torch.nn.utils.clip_grad):
             for name in ("clip_grad_norm_", "clip_grad_value_"):
@@ -494,6 +498,16 @@ class Observer:
 
         return load_state_dict
 
+    def _reset_averages(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def reset_running_stats(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.active and self.current is not None and not torch.compiler.is_compiling():
+                entry = self.current.modes.get(id(module))  # none while the layer is constructed
+                if entry is not None and entry[0]() is module:
+                    entry[1].reset_site = sites.site(sites.caller(2))
+            return original(module, *args, **kwargs)
+
+        return reset_running_stats
+
     def _scaler_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def __init__(scaler: Any, *args: Any, **kwargs: Any) -> None:
             original(scaler, *args, **kwargs)
@@ -524,6 +538,16 @@ class Observer:
             return original(*args, **kwargs)
 
         return compile
+
+    def _from_numpy(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """No torch function to the mode of the spy."""
+
+        def from_numpy(array: Any) -> Any:
+            if self.active and self.spy.on and not torch.compiler.is_compiling():
+                self.guarded(lambda: self.spy.array(array, sites.site(sites.caller(4))))
+            return original(array)
+
+        return from_numpy
 
     def _packing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def __enter__(hooks: Any) -> Any:
@@ -626,6 +650,12 @@ class Observer:
         if self.spy_pushed and self.spy_left <= 0:
             self._rest_spy()
         if not torch.is_grad_enabled():
+            if not self.quiet and not module.training and self.states:
+                state = self.current or self.states[-1]
+                if state.modes and not state.pending and any(r.kind == "batch-norm" for _, r in state.modes.values()):
+                    self._averages(state)
+            if len(self.quiet) < 8:
+                self.quiet.append(weakref.ref(module))
             for state in self.states[-1:]:
                 given = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), None)
                 if given is not None and state.facts.loop.evaluated_elsewhere < 8 and state.data.elsewhere(given):
@@ -684,6 +714,7 @@ class Observer:
         loss = tensors[0] if isinstance(tensors, (tuple, list)) and tensors else tensors
         tape, self.spy.tape = self.spy.tape, None
         inputs, self.inputs = self.inputs, []
+        self.silent, self.quiet = self.quiet, []
         if not isinstance(loss, torch.Tensor):
             return
         self.run.backward_seen = True
@@ -894,6 +925,11 @@ class Observer:
                 own = [p for p in model.parameters() if p.requires_grad]
             else:
                 own = leaves
+                silent = self._switched_off(leaves)
+                if silent is not None:
+                    self.roots.append(weakref.ref(silent))
+                    self._without_graph(loss, frame)
+                    return None
         if not own:
             self._without_graph(loss, frame)
             return None
@@ -907,6 +943,20 @@ class Observer:
                     self.spy_left = max(self.spy_left, 1)  # layers were exchanged: see one pass closely
                 return entry[1]
         return self._new_state(own)
+
+    def _switched_off(self, leaves: list[Any]) -> Any:
+        """The model that an optimizer holds, where it ran without gradients and the loss ends at what it returned.
+
+        `out.requires_grad_()` makes backward run; nobody trains `out`, a new tensor at every step. What is optimised as a
+        tensor (a latent code, an image) is held by its own optimizer, or no optimizer holds the model.
+        """
+        if not all(self.spy._taint(t) is not None or t.grad is None for t in leaves):
+            return None
+        for ref in reversed(self.silent):
+            model = ref()
+            if model is not None and any(p.requires_grad and self._held(p) for p in model.parameters()):
+                return model
+        return None
 
     def _held(self, tensor: Any) -> bool:
         return any(
@@ -944,6 +994,10 @@ class Observer:
                 if len(loop.rebuilt) < 4096:
                     loop.rebuilt.append(state.rows)
                 loop.rebuilt_site = made
+                state.tape = None  # it holds the model that is gone
+                state.stale_probe = []
+                if loop.rebuilt_total <= 4:
+                    self._what_became(state, model)
                 state.recipes.clear()
                 state.parameters.clear()
                 state.checksums.clear()
@@ -966,6 +1020,20 @@ class Observer:
         if len(self.states) > 1 and self.spied_passes >= SPIED_PASSES and len(self.states) < 8:
             self.spy_left = 1  # a new training: see one pass of it closely
         return state
+
+    def _what_became(self, state: State, model: Any) -> None:
+        """Of the model before this one: does it live on (an ensemble), and was it called again after its last step?
+
+        Whatever was called since its last step, but for the new model's first pass, may have been it: a validation, a test,
+        distillation.
+        """
+        called = bool(self.silent) or any(ref() is not model for ref in self.roots)
+        self.mode_layers = {k: v for k, v in self.mode_layers.items() if v[0]() is not None}  # our own hold on its layers
+        if any(ref() is not None for ref, _ in state.parameters.values()):
+            gc.collect()  # a scheduler and its optimizer hold each other, and through the groups the weights
+        kept = any(ref() is not None for ref, _ in state.parameters.values())
+        state.facts.loop.rebuilt_kept += kept
+        state.facts.loop.rebuilt_unused += not kept and not called
 
     def _hyper_of(self, leaves: list[Any]) -> str:
         ids = {id(p) for p in leaves}
@@ -1383,6 +1451,13 @@ class Observer:
                 isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or plain
             ):
                 tensors.setdefault(key, p)
+        if plain and tensors:
+            # Weights without a module: those that stand in one optimizer with a reached one are the model.
+            for optimizer in list(self.optimizer_made):
+                held_here = [p for g in getattr(optimizer, "param_groups", ()) for p in g["params"]]
+                if any(id(p) in tensors for p in held_here):
+                    for p in held_here:
+                        tensors.setdefault(id(p), p)
         facts = state.facts
         owners: dict[int, Site | None] = {}
         if any(key not in state.parameters for key in tensors):
@@ -1543,8 +1618,7 @@ class Observer:
             return
         keys = [k for k in state.checksums if (e := state.parameters.get(k)) and e[0]() is not None]
         if keys and all(checksum(state.parameters[k][0]()) == state.checksums[k] for k in keys[:8]):
-            loop.resets += 1
-            loop.reset_site = loop.reset_site or self.loaded
+            self._reset(state)
         elif q.numel() >= 256:
             now = q.detach().flatten().double()
             then = before.flatten().double()
@@ -1552,8 +1626,15 @@ class Observer:
             r = float(torch.corrcoef(both)[0, 1])
             # Independent draws of n numbers correlate with standard deviation 1/sqrt(n); the same weights stay near 1.
             if abs(r) < 5 / math.sqrt(q.numel()):
-                loop.resets += 1
-                loop.reset_site = loop.reset_site or self.loaded
+                self._reset(state)
+
+    def _reset(self, state: State) -> None:
+        loop = state.facts.loop
+        loop.resets += 1
+        loop.reset_site = loop.reset_site or self.loaded
+        if len(loop.reset_at) < 4096:
+            loop.reset_at.append(state.rows)
+        loop.resets_unused += not self.silent and len(self.roots) <= 1
 
     # ------------------------------------------------------------------ the numbers of one call
 
@@ -2125,7 +2206,8 @@ class Observer:
             probe.accuracy = tape.accuracy
             won = probe.before - probe.after
             # Where the step made it worse: would a shorter one have helped? Where it did next to nothing: a longer one?
-            factors = (0.1, 0.01) if not won > 0 else (10.0, 100.0) if won < 1e-3 * abs(probe.before) else ()
+            little = abs(won) < 1e-3 * abs(probe.before) and 0 < predicted < 1e-3 * abs(probe.before)
+            factors = (10.0, 100.0) if little else (0.1, 0.01) if not won > 0 else ()
             for factor in factors:
                 weights = {id(p): b + factor * (p.detach() - b) for p, b in zip(tensors, before)}
                 probe.scan[f"{factor:g}"] = tape.loss(weights=weights)
@@ -2597,6 +2679,7 @@ class Observer:
                 self._parameters(state, frozenset(), {})
                 self._strangers(state)
                 self._final_scan(state)
+                self._averages(state, over=True)
                 loop = state.facts.loop
                 if max(loop.steps, state.rows) > 1 and state.first_step:
                     own = self.run.own_seconds - state.own_at_first_step
@@ -2605,6 +2688,41 @@ class Observer:
                 self._thorough(state)
                 if state.facts.gradient_checks or "gradient_checks" in state.facts.absent:
                     self.snapshot(state)
+
+    def _averages(self, state: State, *, over: bool = False) -> None:
+        """Batch norms whose averages are what they were before the training: what does evaluation mode make of that?
+
+        The probes are made after steps; what the script does to the averages afterwards they cannot see. Asked at the first
+        evaluation after a step, and when the script is `over`.
+        """
+        found = []
+        for ref, record in state.modes.values():
+            m = ref()
+            mean, variance = getattr(m, "running_mean", None), getattr(m, "running_var", None)
+            if record.kind == "batch-norm" and record.training and mean is not None and variance is not None:
+                if not bool(mean.any()) and bool((variance == 1).all()):
+                    found.append(record)
+        if not found and over:
+            return  # a pass in training mode may have filled them since the last evaluation
+        for _, record in state.modes.values():
+            record.unset = any(record is f for f in found)
+        state.facts.at_end = None
+        tape = state.tape
+        if not found or tape is None or not tape.ready or state.facts.nonfinite is not None or self.light:
+            return
+        kept, state.probing = state.probing, Probe(self._step(state), tape.value)
+
+        def work(probe: Probe) -> None:
+            if not tape.refresh():
+                return
+            probe.evaluation = tape.loss(evaluation=True)
+            probe.evaluation_accuracy = tape.accuracy
+            probe.training = tape.loss(evaluation=False)
+            probe.accuracy = tape.accuracy
+            state.facts.at_end = probe
+
+        self._replayed(state, work)
+        state.probing = kept
 
     def _final_scan(self, state: State) -> None:
         """relu and clamp can hide NaN weights behind a finite loss: look at the weights themselves."""

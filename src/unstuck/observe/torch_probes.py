@@ -200,6 +200,18 @@ class Tape:
                 restore()
         return values[self.root]
 
+    def refresh(self) -> bool:
+        """Give the batch norms on the tape the averages that the model has now. False where they cannot be matched."""
+        live = [m for home in self.home for m in home.modules() if kind_of(m) == "batch-norm"]
+        kept = [m for c in self.calls if c.module is not None for m in c.module.modules() if kind_of(m) == "batch-norm"]
+        if len(live) != len(kept) or any(a.num_features != b.num_features for a, b in zip(live, kept)):
+            return False
+        for now, then in zip(live, kept):
+            for name, value in now._buffers.items():
+                if value is not None:
+                    then._buffers[name] = value.detach().clone()
+        return True
+
     def loss(self, **how: Any) -> float:
         """`run` as a number."""
         value = self.run(**how)

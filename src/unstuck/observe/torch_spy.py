@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import sys
 import weakref
+from itertools import pairwise
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -253,6 +254,8 @@ class Spy(TorchFunctionMode):
                 self.updates.append(place)
         if name in _TAKES_ROWS or (self.sliced and name in _HANDS_ON):
             self._rows_taken(name, args, out)
+        if name in {"tensor", "as_tensor", "asarray"} and args and type(args[0]).__name__ == "ndarray":
+            self.array(args[0], sites.site(sites.caller(2)))
         if name in {"view", "reshape"} and len(self.reshapes) < 64:
             self._reshaped(args, out, name)
         elif name == "dropout" and len(self.dropouts) < 16:
@@ -314,6 +317,30 @@ class Spy(TorchFunctionMode):
         mixed = before[0] != after[0] and args[0].shape[0] > 1
         place = sites.site(sites.caller(3))
         self.reshapes.append(Reshaped(list(args[0].shape), list(out.shape), place, mixed, name))
+
+    def array(self, given: Any, place: Site | None) -> None:
+        """A numpy array becomes a tensor. Was it reshaped where a transposition was meant, before torch could see it?
+
+        numpy keeps the array that owns the memory, with its shape, and a view's strides say in which order its axes lie
+        there, however they were named or transposed since: from the outside in, the ratio of neighbouring strides is the size
+        of the inner axis. A copy on the way forgets both.
+        """
+        owner = given
+        while type(getattr(owner, "base", None)).__name__ == "ndarray":
+            owner = owner.base
+        if owner is given or owner.dtype != given.dtype or not owner.flags.c_contiguous or len(self.reshapes) >= 64:
+            return
+        strides = sorted((s // given.itemsize for s, n in zip(given.strides, given.shape) if n > 1), reverse=True)
+        before = [n for n in owner.shape if n != 1]
+        if len(before) < 2 or len(strides) != len(before) or strides[-1] != 1 or owner.size % strides[0]:
+            return
+        if any(not inner or outer % inner for outer, inner in pairwise(strides)):
+            return
+        after = [owner.size // strides[0], *(outer // inner for outer, inner in pairwise(strides))]
+        if after == before or sorted(after) != sorted(before) or any(r.site == place for r in self.reshapes):
+            return
+        mixed = given.shape[0] > 1 and given.strides[0] != owner.strides[0]
+        self.reshapes.append(Reshaped(list(owner.shape), after, place, mixed, "reshape"))
 
     def _dropped(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """F.dropout called by the script itself; that of nn.Dropout is known from the module."""

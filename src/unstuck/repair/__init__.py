@@ -20,7 +20,8 @@ import msgspec
 
 from unstuck.errors import UsageError
 from unstuck.findings import Diagnosis, Finding
-from unstuck.repair.edits import EDITS, Arguments, Edit
+from unstuck.repair.edits import EDITS
+from unstuck.repair.reading import Arguments, Edit
 from unstuck.repair.source import Cannot, Source, changed, lines_of, parse
 from unstuck.trace.facts import Run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from unstuck.trace.trace import Trace
 
-BUDGET = 5.0  # seconds of wall time, after the training has ended
+BUDGET = 5.0  # seconds of one core, after the training has ended
 
 
 def learnable(trace: Trace) -> Any:

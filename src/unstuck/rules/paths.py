@@ -27,9 +27,10 @@ def next_op(path: list[OpNode], skip: Iterable[str] = RESHAPING) -> OpNode | Non
 def more_classes(labels: LabelStats, classes: int) -> bool:
     """Do the labels name more classes than there are outputs (and not the same number under other names)?
 
-    Either more different labels than outputs were seen (a lone far value, 255, is a marker), or they start at 0, run
-    past the outputs, and leave no more gaps than so many draws would: of h+1 equally likely values (h+1) e^(-n/(h+1))
-    are not seen in n draws. Labels 1..K count from 1.
+    Either more different labels than outputs were seen (a lone far value, 255, is a marker), or they start at 0 and run
+    past the outputs: from the last output's number on without a gap (a marker would leave one; gaps below say only that
+    some classes are rare), or with no more gaps than so many draws would leave: of h+1 equally likely values
+    (h+1) e^(-n/(h+1)) are not seen in n draws. Labels 1..K count from 1.
     """
     low, high = labels.lowest, labels.highest
     if low is None or high is None or low < 0 or high < classes or (low >= 1 and high == classes):
@@ -40,6 +41,8 @@ def more_classes(labels: LabelStats, classes: int) -> bool:
         return True
     if low != 0:
         return False
+    if high - classes < 64 and all(float(v) in seen for v in range(classes - 1, int(high) + 1)):
+        return True
     if labels.many_distinct or (labels.counts and all(labels.counts) and not labels.distinct):
         return True
     values = high + 1

@@ -227,6 +227,8 @@ class ModeLayer(msgspec.Struct):
     evaluating: int = 0  # and in evaluation mode
     last_training_step: int | None = None  # the last optimizer step at which it was in training mode
     smallest_rows: int | None = None  # batch norm: fewest values per channel it normalised over
+    unset: bool = False  # batch norm: at the last evaluation its averages were the start values, although it was trained
+    reset_site: Site | None = None  # the line that last set them back
 
 
 class Inputs(msgspec.Struct):
@@ -416,9 +418,13 @@ class Loop(msgspec.Struct):
     outside_changes: int = 0  # weights changed between a step and the next backward by somebody else
     resets: int = 0  # of those, back to the values of the first step
     reset_site: Site | None = None
+    reset_at: list[int] = msgspec.field(default_factory=list)  # the last step before each of them
+    resets_unused: int = 0  # of those, nobody had called the model between the last step and the reset
     rebuilt: list[int] = msgspec.field(default_factory=list)  # steps at which the model was a new one
     rebuilt_total: int = 0
     rebuilt_site: Site | None = None
+    rebuilt_unused: int = 0  # of the first four, the model before had been neither kept nor called again after its last step
+    rebuilt_kept: int = 0  # of the first four, the weights of the model before were still alive
     optimizer_kept: bool = False  # the optimizer stayed while the model was rebuilt
     without_graph: int = 0  # backward calls from whose loss no parameter could be reached
     unjudged: str = ""  # why no verdict about the level of the loss is given
@@ -442,6 +448,7 @@ class Facts(msgspec.Struct):
     loop: Loop = msgspec.field(default_factory=Loop)
     layers: list[Layer] = msgspec.field(default_factory=list)
     probes: list[Probe] = msgspec.field(default_factory=list)
+    at_end: Probe | None = None  # the last probed batch once more, at the last evaluation, if its averages were unset then
     gradient_checks: list[GradientCheck] = msgspec.field(default_factory=list)
     modes: list[ModeLayer] = msgspec.field(default_factory=list)
     inputs: list[Inputs] = msgspec.field(default_factory=list)

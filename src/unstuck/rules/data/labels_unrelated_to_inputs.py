@@ -80,7 +80,7 @@ def check(trace: Trace) -> Finding | None:
         "labels-unrelated-to-inputs",
         grade,
         summary,
-        bearing="hinders",
+        bearing="blocks",
         evidence=evidence,
         locations=sites(*(x.site for x in trace.facts.loaders if x.taken), *(x.made for x in trace.facts.loaders if x.taken),
                         *(i.site for i in trace.facts.inputs)),

@@ -8,12 +8,13 @@ differ, training works on one network and evaluation on another.
 On the last two probes the same batch was evaluated with the same weights in both modes: in training mode the loss is
 well below the base rates, in evaluation mode it is no better than them, or worse than in training mode by more than half
 of chance. With batches of a few samples: the same for the means of the last four probes, with evaluation mode worse at
-each of them. The network has batch-norm layers, and at least 20 steps were taken before.
+each of them. The network has batch-norm layers, and at least 20 steps were taken before. Or, at the script's own last
+evaluation, the averages are mean 0 and variance 1 as at the start, and the batch of the last probe shows the same gap then.
 
 ## Why training gets stuck
 It does not: what is evaluated, saved and used later is stuck. Reasons: a momentum so small that the averages still hold
 their start (mean 0, variance 1); batches so small that their statistics say little; batches each of one kind of data;
-averages over weights that have moved far since.
+averages over weights that have moved far since; averages that were reset.
 
 ## Fix
 Momentum 0.1 or more (torch's is the weight of the new batch; Keras's 0.99 means torch's 0.01). Larger batches, or
@@ -62,7 +63,14 @@ def check(trace: Trace) -> Finding | None:
     probes = [p for p in trace.facts.probes if p.evaluation is not None and _training(p) is not None and p.step >= YOUNG]
     late = [(_training(p) or 0.0, p.evaluation or 0.0) for p in probes[-PROBES:]]
     few = [(_training(p) or 0.0, p.evaluation or 0.0) for p in probes[-MEAN:]]
-    if len(late) == PROBES and all(_gap(t, e, base, level) for t, e in late):
+    end, unset = trace.facts.at_end, [m for m in norms if m.unset]
+    after = (_training(end), end.evaluation) if end is not None and unset else (None, None)
+    if after[0] is not None and after[1] is not None and _gap(after[0], after[1], base, level):
+        # That the averages are the start values is a fact; one batch shows what comes of it.
+        trained, evaluated = after
+        where = "At the last evaluation, the batch of the last probe"
+        probes, norms = [end], unset
+    elif len(late) == PROBES and all(_gap(t, e, base, level) for t, e in late):
         trained, evaluated = late[-1]
         where = f"The batch of step {probes[-1].step}"
     elif len(few) == MEAN and all(e - t > SKILL * level for t, e in few) and _gap(*_means(few), base, level):
@@ -86,13 +94,15 @@ def check(trace: Trace) -> Finding | None:
                 value=last.evaluation_accuracy, unit="share", source="probe",
             )
         )  # fmt: skip
-    layer, reason, fix, kind = _reason(norms)
+    layer, reason, fix, kind = _set_back(norms) if probes[-1] is end else _reason(norms)
     if reason:
         evidence.append(Evidence(reason, source="values"))
     return Finding(
         CODE, "train-eval-gap", "likely",
         "In evaluation mode the network fails on the very batch that it knows in training mode.",
-        bearing="hinders", shown=True, evidence=evidence, locations=sites(layer.made, *(m.made for m in norms[:2])),
+        bearing="hinders", shown=True, evidence=evidence, locations=sites(
+            *((layer.reset_site,) if probes[-1] is end else ()), layer.made, *(m.made for m in norms[:2])
+        ),
         fix=Fix(fix, "unsafe", intervention=Intervention(kind)) if kind else Fix(fix),
     )  # fmt: skip
 
@@ -113,6 +123,19 @@ def _gap(trained: float, evaluated: float, base: float, chance: float) -> bool:
     if math.isnan(evaluated) or trained >= base - SKILL * chance:
         return False
     return evaluated >= base or evaluated - trained > GAP * chance
+
+
+def _set_back(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str, str]:
+    norm = next((m for m in norms if m.reset_site is not None), norms[0])
+    names = f"{norm.name or 'a batch norm'}" + (f" and {len(norms) - 1} more" if len(norms) > 1 else "")
+    return (
+        norm,
+        f"After {norm.training} passes in training mode the averages of {names} are mean 0 and variance 1, as before the "
+        "training: they were set back"
+        + (f" ({norm.reset_site.file}, line {norm.reset_site.line})." if norm.reset_site is not None else "."),
+        "Leave the running statistics alone after the training, or recompute them with the final weights (update_bn).",
+        "",
+    )
 
 
 def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str, str]:

@@ -86,7 +86,7 @@ def check(trace: Trace) -> Finding | None:
                 value=max(m or 0.0 for m in moved), unit="1", source="loop",
             ),
         ],
-        locations=_locations(trace.facts, early),
+        locations=sites(*_locations(trace.facts, early), *(o.made for o in trace.facts.optimizers if o.steps)),
         fix=Fix(
             "Use ReLU with He initialisation, residual connections or normalisation layers; or start with larger weights.",
             "unsafe", intervention=_instead(trace.facts, weights),

@@ -6,7 +6,8 @@ order under new names: the first "sample" then holds pieces of several. `x.trans
 numbers.
 
 ## What is seen
-A call of view or reshape whose result has the sizes of its argument in another order (axes of size 1 left out).
+A call of view or reshape whose result has the sizes of its argument in another order (axes of size 1 left out). For numpy
+arrays, when they become tensors: the strides show the sizes of the array that owns the memory, in another order.
 
 ## Why training gets stuck
 When the axis of the samples is among them, the rows belong to other samples than the labels. When only axes inside a sample

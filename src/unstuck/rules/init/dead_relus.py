@@ -61,7 +61,7 @@ def check(trace: Trace) -> Finding | None:
     if not found:
         return None
     whole = [f for f in found if f[1] == 1.0]
-    if not whole and not state.stuck:
+    if not whole and not (state.stuck or state.name == "too-early"):
         return None
     layer, share, from_start = (whole or found)[0]
     # Where the layer is the only way, its death blocks everything before it; a residual branch leaves the sum.
@@ -82,7 +82,10 @@ def check(trace: Trace) -> Finding | None:
             )
             for one, low, _ in (whole or found)[:3]
         ],
-        locations=sites(*_before(trace, layer), layer.where),
+        # The learning rate, where that is what to change, stands where the optimizer is made.
+        locations=sites(
+            *_before(trace, layer), layer.where, *(o.made for o in trace.facts.optimizers if o.steps and not from_start)
+        ),
         fix=Fix(
             "Leave the biases at 0 and draw the weights with nn.init.kaiming_normal_; or use LeakyReLU."
             if from_start

@@ -159,6 +159,7 @@ def _locations(facts: Facts, found: NonFinite) -> list:
     return sites(
         found.site, term.site if term is not None else None,
         facts.loop.step_site if found.what == "parameter" else facts.loop.backward_site,
+        *(o.made for o in facts.optimizers if o.steps and found.what == "parameter"),
     )  # fmt: skip
 
 

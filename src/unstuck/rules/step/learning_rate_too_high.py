@@ -20,7 +20,7 @@ Divide the learning rate by 10, then by 100; warm it up over the first hundred s
 
 ## Not to be confused with
 Training at the edge of stability, where full-batch descent overshoots at every second step and still learns: silent while
-the loss falls. Inputs that are not normalised (D203) or weights drawn too large (I602) make an ordinary rate too high: then
+the loss falls. A few steps at the start that were too long, after which none is. Inputs that are not normalised (D203) or weights drawn too large (I602) make an ordinary rate too high: then
 they are named first. A backward that is not the derivative of the loss (G306) makes every step length wrong.
 
 ## References
@@ -60,7 +60,7 @@ def check(trace: Trace) -> Finding | None:
     moved = [p for p in probes if levels.too_long(p) or _moved(p, level)]
     # A step that is short enough improves its own batch to first order, so each overshoot is a fact and not chance; half
     # of the steps that did anything is where they undo each other (an oscillation overshoots at every second step).
-    often = len(over) >= 2 and 2 * len(over) >= len(moved)
+    often = len(over) >= 2 and 2 * len(over) >= len(moved) and not (level is None and _recovered(trace, over, moved))
     # Thrown away in the first steps: the loss rose by more than chance, or (where the loss is bounded) it rose at all beyond
     # the band and hardly anything has moved since: dead or saturated units.
     since = [p for p in probes if p.step > EARLY]
@@ -127,6 +127,21 @@ def _never_back(trace: Trace, level: float | None) -> bool:
     if level is None:
         return False
     return not len(later) or bool(np.median(later) > (1 - levels.BAND) * level) or levels.broke(trace)
+
+
+def _recovered(trace: Trace, over: list[Probe], moved: list[Probe]) -> bool:
+    """Did only the first steps overshoot, and has the loss come down since from where it began?
+
+    Probes are dense at the start, so half of all probes may lie in the first six steps. Asked where no level is known,
+    because nothing else tells there that the loss falls.
+    """
+    later = [p for p in moved if p.step > EARLY]
+    if not later or 2 * sum(p in over for p in later) >= len(later):
+        return False
+    loss = trace.series["loss"][len(trace.series) // 2 :]
+    loss = loss[~np.isnan(loss)]
+    began = moved[0].before
+    return bool(len(loss)) and bool(np.median(loss) < (1 - levels.BAND) * began) and not levels.broke(trace)
 
 
 def in_order(trace: Trace) -> str:

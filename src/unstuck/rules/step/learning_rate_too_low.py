@@ -109,11 +109,13 @@ def _known(value: float | None) -> bool:
 def _reach(probe: Probe) -> float | None:
     """What the hundredfold update wins, over a hundred times the predicted decrease."""
     far = probe.scan.get("100")
-    if probe.predicted is None or not probe.predicted > 0 or far is None or not math.isfinite(far):
+    if probe.predicted is None or not probe.predicted > 0:
         return None
     expected = LONGER * probe.predicted
     if expected < RESOLUTION * abs(probe.before):
         return 1.0
+    if far is None or not math.isfinite(far):
+        return None
     return (probe.before - far) / expected
 
 

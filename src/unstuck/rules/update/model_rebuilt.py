@@ -7,7 +7,8 @@ checkpoint that is never updated). What was learned since the last start is thro
 ## What is seen
 The model was a new object, made by the same line with the same settings, at several steps of one training; or the
 weights went back to the values of the first step between two steps, several times. And the loss shows it: it returns to
-where it began, or makes no progress from one start to the next.
+where it began, or makes no progress from one start to the next. Where a stretch learns something: each is one pass over the same
+data, ends while the loss still falls, and the model was neither kept nor called again after its last step.
 
 ## Why training gets stuck
 Each stretch begins at random weights and is as long as the distance between two starts. The loss cannot get below what
@@ -18,7 +19,7 @@ Construct the model and the optimizer once, before the loop; save a checkpoint b
 
 ## Not to be confused with
 Cross-validation, ensembles and sweeps, which build a model per fold and train each to the end: the last stretch learns,
-silent. A new model object that is given the learned weights (federated rounds): the loss goes on from where it was,
+silent; models that live on, or each with a DataLoader of its own: silent. A new model object that is given the learned weights (federated rounds): the loss goes on from where it was,
 silent. Restoring the best weights once. An optimizer that holds an older copy from the beginning (U401).
 
 ## References
@@ -32,14 +33,17 @@ from itertools import pairwise
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Fix
+from unstuck.rules import levels
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
+from unstuck.trace.facts import Facts, Loop
 from unstuck.trace.trace import Series, Trace
 
 CODE = "U409"
 NEEDS = ("loss",)
-EXPLAINS = ("U401", "S502", "S505", "D202", "I605", "D207")
+EXPLAINS = ("U401", "S502", "S505", "D202", "I605", "D207", "E801")
 
+MANY = 4  # stretches, from which on they are compared with each other
 FEW = 5  # recorded losses that stand for the beginning or the end of a stretch
 LONG = 2000  # steps in a stretch: a training of its own, and no epoch between two rebuilds
 LEARNS = 0.5  # of its chance
@@ -52,9 +56,13 @@ def check(trace: Trace) -> Finding | None:
     if not rebuilt and not reset:
         return None
     evidence = []
+    parts = _segments(series, loop.rebuilt if rebuilt else loop.reset_at)
+    if rebuilt and (_kept(loop) or _own_data(facts, parts)):
+        return None
+    unused = loop.rebuilt_unused == min(4, loop.rebuilt_total) if rebuilt else loop.resets_unused == loop.resets
+    shown = unused and len(parts) >= MANY and _one_pass(facts, loop.rebuilt if rebuilt else loop.reset_at) and _falling(parts)
     if rebuilt:
-        parts = _segments(series, loop.rebuilt)
-        if len(parts) < 3 or _learns(parts[-1]) or not _no_progress(parts):
+        if len(parts) < 3 or (_learns(parts[-1]) and not shown) or not _no_progress(parts):
             return None
         firsts = ", ".join(f"{_start(p):.3f}" for p in parts[1:5])
         ends = ", ".join(f"{_end(p):.3f}" for p in parts[:4])
@@ -72,7 +80,7 @@ def check(trace: Trace) -> Finding | None:
             )
         )
     else:
-        if _learns(series) or not len(series.measured("loss")):
+        if (_learns(series) and not shown) or not len(series.measured("loss")):
             return None
         evidence.append(
             Evidence(
@@ -80,6 +88,14 @@ def check(trace: Trace) -> Finding | None:
                 value=float(loop.resets), unit="times", source="loop",
             )
         )  # fmt: skip
+    if shown:
+        evidence.append(
+            Evidence(
+                "Each stretch is one pass over the same data, its loss is still falling when it ends, and the model was neither "
+                "kept nor called again after its last step.",
+                source="loop",
+            )
+        )
     if rebuilt and loop.optimizer_kept:
         evidence.append(Evidence("The optimizer stayed: it holds the tensors of an earlier model.", source="loop"))
     return Finding(
@@ -90,10 +106,49 @@ def check(trace: Trace) -> Finding | None:
         if rebuilt
         else f"The weights were set back to their first values {loop.resets} times during the training.",
         bearing="hinders",
+        shown=shown,
         evidence=evidence,
         locations=sites(*((loop.rebuilt_site,) if rebuilt else ()), loop.reset_site, facts.made),
         fix=Fix("Build the model and the optimizer once, before the loop; load a checkpoint once, or save it again."),
     )
+
+
+def _kept(loop: Loop) -> bool:
+    """All models live on (an ensemble, a list of folds); an optimizer that was not made anew would hold its tensors, too."""
+    return loop.rebuilt_kept == min(4, loop.rebuilt_total) and not loop.optimizer_kept
+
+
+def _own_data(facts: Facts, parts: list[Series]) -> bool:
+    """As many DataLoaders as models, and none of them fed most of the steps: folds, or clients."""
+    used = [loader for loader in facts.loaders if loader.taken]
+    return len(used) >= min(len(parts), 16) and all(loader.taken <= 0.5 * facts.loop.steps for loader in used)
+
+
+def _one_pass(facts: Facts, bounds: list[int]) -> bool:
+    """Is each stretch at most one pass over one and the same data? A fold or a member of an ensemble is trained for several,
+    or has a loader of its own."""
+    used = [loader for loader in facts.loaders if loader.taken]
+    if used:
+        steps = max(facts.loop.steps, 1)
+        return any(l.taken >= 0.9 * steps and l.iterators <= len(bounds) + 2 for l in used)
+    data = facts.inputs[0] if facts.inputs else None
+    if data is None or data.part_of is None or not data.shape or len(bounds) < 2:
+        return False
+    return float(np.median(np.diff(bounds))) * data.shape[0] <= data.part_of + data.shape[0]
+
+
+def _falling(parts: list[Series]) -> bool:
+    """Over all stretches: is the last quarter below the one before, by more than the band and three standard errors?"""
+    drops = []
+    for part in parts:
+        loss = part.measured("loss")
+        if len(loss) >= 4 and np.isfinite(loss).all():
+            n = len(loss)
+            drops.append(float(loss[n // 2 : 3 * n // 4].mean() - loss[3 * n // 4 :].mean()))
+    if len(drops) < MANY:
+        return False
+    error = float(np.std(drops, ddof=1)) / len(drops) ** 0.5
+    return float(np.mean(drops)) > max(3 * error, levels.BAND * abs(_start(parts[0])))
 
 
 def _segments(series: Series, rebuilt: list[int]) -> list[Series]:

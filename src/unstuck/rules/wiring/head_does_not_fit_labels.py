@@ -231,7 +231,7 @@ def _one_score_per_sample(term: LossTerm) -> Finding | None:
             ),
         ],
         "Use BCEWithLogitsLoss on the one output, or two outputs with CrossEntropyLoss and integer labels.",
-        grade="likely", intervention=instead(term, "bce_with_logits") if labels.highest == 1 else None,
+        grade="likely", intervention=instead(term, "bce_with_logits") if total <= labels.rows * shape[0] else None,
     )  # fmt: skip
 
 
