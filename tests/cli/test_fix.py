@@ -15,8 +15,9 @@ import pytest
 
 from unstuck.cli import main
 from unstuck.cli.fix import folded
+from unstuck.findings import Diagnosis, Finding, Fix, Intervention, Symptom, Training
 from unstuck.rules import rules
-from unstuck.trace.facts import Run
+from unstuck.trace.facts import Run, Site
 from unstuck.trace.storage import read_run
 from unstuck.trace.writer import Writer
 
@@ -192,6 +193,38 @@ def test_a_wide_diff_is_folded_to_80_columns() -> None:
     assert added.split() == f"{wide} + 1".split()
 
 
+def test_without_asking_a_weaker_cause_waits_for_the_next_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may follow from the surer one; whoever is asked, or names it, decides for himself."""
+    text = "import torch\no = torch.optim.SGD(ps, lr=0.1)\nfor x in d:\n    f(x).backward()\n    o.step()\n"
+    file = tmp_path / "loop.py"
+    run = Run(script="loop.py", directory=str(tmp_path), sources={"loop.py": hashlib.sha256(text.encode()).hexdigest()})
+
+    def both(_: object) -> Diagnosis:
+        sure = Finding("U405", "gradients-never-zeroed", "certain", "", locations=[Site("loop.py", 4)],
+                       fix=Fix("Zero them.", intervention=Intervention("zero-before-backward")))  # fmt: skip
+        weak = Finding("S501", "learning-rate-too-high", "likely", "", locations=[Site("loop.py", 2)],
+                       fix=Fix("Less.", intervention=Intervention("scale-learning-rate", {"factor": 0.1})))  # fmt: skip
+        return Diagnosis(run, [Training(Symptom("diverging"), [sure, weak])])
+
+    trace = trace_of(tmp_path, "W101")
+    monkeypatch.setattr("unstuck.engine.diagnose", both)
+    zeroed = text.replace("    f(x)", "    o.zero_grad()\n    f(x)")
+    for words, after, code in (
+        (["--yes"], zeroed, 12),
+        (["--yes", "--finding", "U405", "--finding", "S501"], zeroed.replace("0.1", "0.01"), 0),
+    ):
+        file.write_text(text)
+        assert call("fix", trace, *words) == code
+        assert file.read_text() == after
+    file.write_text(text)
+    answer(monkeypatch, "y\ny\n")
+    assert call("fix", trace) == 0
+    assert file.read_text() == zeroed.replace("0.1", "0.01")
+    assert "Left for the next run" in capsys.readouterr().out
+
+
 MODEL = "import torch.nn.functional as F\n\n\ndef out(z):\n    return F.softmax(z, dim=1)\n"
 LOOP = """import sys, torch
 import model
@@ -223,7 +256,8 @@ def test_a_run_records_its_sources_and_its_fix_is_made(tmp_path: Path, how: list
     assert sources["model.py"] == ("" if changes else hashlib.sha256(MODEL.encode()).hexdigest())
     fix = json.loads((tmp_path / "r.json").read_text())["findings"][0]["fix"]
     assert (fix["diff"] is None) is changes
-    done = subprocess.run([*unstuck, "fix", "t", "--yes"], cwd=tmp_path, env=env, timeout=300, capture_output=True, text=True)
+    command = [*unstuck, "fix", "t", "--yes", "--finding", "W101"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, timeout=300, capture_output=True, text=True)
     assert done.returncode == (2 if changes else 0), done.stderr
     if changes:
         assert "model.py was changed while it ran" in done.stderr

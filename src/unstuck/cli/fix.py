@@ -16,14 +16,14 @@ from unstuck.errors import UsageError
 if TYPE_CHECKING:
     from unstuck.findings import Diagnosis, Finding
     from unstuck.repair import Change
-    from unstuck.trace.facts import Run
+    from unstuck.trace.facts import Run, Site
 
 WIDTH = 80
 
 
 def fix(
     trace: Annotated[str, typer.Argument(metavar="TRACE_DIR", help="A directory written by unstuck run.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Make every change that is shown, without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Make the changes without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes and make none.")] = False,
     finding: Annotated[
         list[str] | None,
@@ -38,6 +38,7 @@ def fix(
     from unstuck.cli.diagnose import folder
     from unstuck.engine import diagnose
     from unstuck.experiments import verdict
+    from unstuck.findings import GRADES
     from unstuck.repair import Bench, write
     from unstuck.trace.storage import read_run
 
@@ -53,12 +54,14 @@ def fix(
         raise typer.Exit(0)
     bench = Bench(diagnosis.run)
     left: list[Finding] = []
-    seen: set[tuple[str, str]] = set()
-    written, shown = 0, 0
+    seen: set[tuple[str, tuple[Site, ...]]] = set()
+    shown, written = 0, ""  # written: the grade of the surest change that was made
     for one in chosen:
-        change = bench.change(one)
-        if change is not None and change.diff and (change.path, change.diff) in seen:
+        key = (one.code, tuple(one.locations))
+        if key in seen:
             continue  # another training of the same script with the same fault
+        seen.add(key)
+        change = bench.change(one)
         if change is not None and change.stale and not written:
             raise UsageError(f"{change.note} Run it again: {_again(diagnosis.run)}")
         print(f"{one.code} {one.name}")
@@ -71,19 +74,24 @@ def fix(
             print()
             continue
         shown += 1
-        seen.add((change.path, change.diff))
         print("\n" + folded(change.diff), end="")
         if change.note:
             print()
             _say(("To decide: " if change.applicability == "unsafe" else "") + change.note)
         print()
+        if yes and not finding and written and GRADES.index(one.grade) > GRADES.index(written):
+            # Nobody is asked, and a weaker cause may have been the surer one's doing: the next run shows whether it is left.
+            _say("Left for the next run: it may follow from what was just changed.")
+            left.append(one)
+            print()
+            continue
         if dry_run or not (yes or _agreed(change)):
             left.append(one)
             print()
             continue
         write(change)
         bench.keep(change)
-        written += 1
+        written = min(written or one.grade, one.grade, key=GRADES.index)
         print(f"Changed {change.file}.\n")
     if written:
         print(f"Next: {_again(diagnosis.run)}")

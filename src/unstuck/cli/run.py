@@ -69,9 +69,10 @@ def run(
         chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(suspicious, directory)
     )
     drawn = random.getstate()
-    diagnosis = _report(observed, files, quiet)
     # A scheduler that sent SIGTERM wants the process to end; Ctrl-C on a stuck training is when one wants to know.
-    if budget and diagnosis is not None and observed.signal != signal.SIGTERM:
+    proving = bool(budget) and observed.signal != signal.SIGTERM
+    diagnosis = _report(observed, files, quiet, last=not proving)
+    if proving and diagnosis is not None:
         diagnosis = _prove(observed, chosen, diagnosis, budget, files, quiet)
     random.setstate(drawn)  # libraries draw when they are imported; the script's exit handlers must not notice
     _leave(observed, diagnosis, fail_on)
@@ -135,8 +136,9 @@ class _Announce:
             _say(f"unstuck: {place}{finding.code} {finding.name}: {finding.summary}")
 
 
-def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | None:
-    """Read the trace back, diagnose, print and write. A failure of ours is said and costs nothing else."""
+def _report(observed: Observed, files: list[str], quiet: bool, last: bool) -> Diagnosis | None:
+    """Read the trace back, diagnose, print and write. A failure of ours is said and costs nothing else. Where the fixes are
+    run as well it is not the last word: then one line is printed, and the report comes with what they came to."""
     from unstuck import report
 
     if observed.directory is None:
@@ -150,13 +152,14 @@ def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | No
         diagnosis = diagnose(read_run(observed.directory))
         diagnosis.trace = _shown(observed.directory)
         fill(diagnosis)
-        if not quiet:
-            from unstuck.report.terminal import render
-
-            _say("\n" + render(diagnosis, colour=_colours()))
+        if not quiet and last:
+            _print(diagnosis)
+        elif not quiet:
+            cause = diagnosis.worst.cause
+            _say(f"unstuck: {f'{cause.code} {cause.name}: {cause.summary}' if cause is not None else 'no cause found'}")
         for file in files:
             report.write(diagnosis, file)
-            if not quiet:
+            if not quiet and last:
                 _say(f"  Report: {_shown(Path(file))}")
         return diagnosis
     except UnstuckError as error:
@@ -168,40 +171,51 @@ def _report(observed: Observed, files: list[str], quiet: bool) -> Diagnosis | No
     return None
 
 
+def _print(diagnosis: Diagnosis) -> None:
+    from unstuck.report.terminal import render
+
+    _say("\n" + render(diagnosis, colour=_colours()))
+
+
 def _prove(
     observed: Observed, target: Target, diagnosis: Diagnosis, budget: float, files: list[str], quiet: bool
 ) -> Diagnosis:
-    """Run the fixes and report once more. A failure of ours is said and leaves the diagnosis as it was."""
+    """Run the fixes, then report. A failure of ours is said and leaves the diagnosis as it was."""
     from unstuck import report
 
+    if not quiet:
+        _say(f"unstuck: verifying: the script is run again with the fix and without, for up to {budget:.0f} s (Ctrl-C ends it)")
+    failed, proven = "", diagnosis
     try:
         from unstuck.engine import diagnose
         from unstuck.experiments import arms
+        from unstuck.repair import fill
         from unstuck.trace.storage import read_run
 
         assert observed.directory is not None
         record = read_run(observed.directory)
         proven = diagnose(record)
         proven.trace = diagnosis.trace
-        if not quiet:
-            _say(f"  Verifying: the script is run again with the fix and without, for up to {budget:.0f} s (Ctrl-C ends it)")
+        fill(proven)
         prove(proven, record, budget, quiet=quiet, target=arms.Target(target.kind, target.name, target.arguments))
-        if not quiet:
-            from unstuck.report.terminal import render
-
-            _say("\n" + render(proven, colour=_colours()))
         for file in files:
             report.write(proven, file)
-        return proven
     except KeyboardInterrupt:
-        _say("unstuck: not verified: interrupted")
+        failed = "not verified: interrupted"
     except UnstuckError as error:
-        _say(f"unstuck: not verified: {error}")
+        failed = f"not verified: {error}"
     except Exception as error:
         if os.environ.get("UNSTUCK_DEBUG"):
             raise
-        _say(f"unstuck: the verification failed ({type(error).__name__}: {error}); the diagnosis above stands")
-    return diagnosis
+        failed = f"the verification failed ({type(error).__name__}: {error}); the diagnosis stands"
+    shown = diagnosis if failed else proven
+    if not quiet:
+        _print(shown)
+        for file in files:
+            _say(f"  Report: {_shown(Path(file))}")
+    if failed:
+        _say(f"unstuck: {failed}")
+    return shown
 
 
 def _shown(path: Path) -> str:

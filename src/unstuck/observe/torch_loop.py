@@ -1074,7 +1074,7 @@ class Observer:
         state.pending += 1
         if loop.without_graph <= 3 or is_deep(loop.without_graph):
             self._note_breaks(state, loss)
-            self._parameters(state, frozenset(), {})
+            self._parameters(state, frozenset(), self._names())
         if not state.facts.terms:
             self._terms_from_calls(state)
         value = float(loss.detach()) if loss.numel() == 1 else NAN

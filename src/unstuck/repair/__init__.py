@@ -254,6 +254,8 @@ def stale(file: str, path: str, raw: bytes, texts: dict[int, str], run: Run) -> 
 def _carried(ran: bytes, source: Source) -> dict[int, int]:
     """The lines of the file that ran -> where they are now; lines that an earlier fix has changed are missing."""
     old, new = lines_of(ran.decode(source.encoding)), lines_of(source.text)
+    if old == new:
+        return {n: n for n in range(1, len(new) + 1)}
     blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
     return {a + i + 1: b + i + 1 for a, b, size in blocks for i in range(size)}
 

@@ -188,7 +188,6 @@ def zero_before_backward(source: Source, lines: Sequence[int], arguments: Argume
         statement = _backward(source, line)
         if statement is None:
             return None
-        regions = [*reversed(source.loops(statement)), source.function(statement)]
         regions = [*source.loops(statement), source.function(statement)]
         steps = next((s for s in (_steps(source, r) for r in regions) if s), [])
         if not steps:

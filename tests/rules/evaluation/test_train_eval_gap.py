@@ -3,6 +3,7 @@
 import pytest
 
 from unstuck.rules.evaluation import train_eval_gap as rule
+from unstuck.trace import synthetic
 from unstuck.trace.facts import ModeLayer, Probe
 
 
@@ -90,4 +91,18 @@ def test_the_training_mode_loss_where_it_ran_otherwise():
     trace = rule.sick()
     for probe in trace.facts.probes:
         probe.training = 1.6
+    assert rule.check(trace) is None
+
+
+def test_averages_that_were_set_back():
+    """The probes are fine; at the last evaluation the averages are what they were at the start."""
+    trace = rule.healthy()
+    trace.facts.at_end = Probe(400, 0.3, training=0.29, evaluation=2.4, accuracy=0.93, evaluation_accuracy=0.2)
+    assert rule.check(trace) is None  # averages that hold something
+    trace.facts.modes[0].unset = True
+    trace.facts.modes[0].reset_site = synthetic.site(51, "layer.reset_running_stats()", synthetic.TRAIN, "train")
+    finding = rule.check(trace)
+    assert finding.shown and finding.locations[0].line == 51
+    assert "set back" in finding.evidence[-1].text
+    trace.facts.at_end.evaluation = 0.5  # and it does not matter
     assert rule.check(trace) is None

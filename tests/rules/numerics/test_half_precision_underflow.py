@@ -81,3 +81,15 @@ def test_not_measured():
     for p in trace.facts.parameters:
         p.looks = p.looks[:1]
     assert rule.check(trace) is None
+
+
+def test_a_look_stands_for_the_steps_up_to_the_next():
+    trace = rule.sick()  # looks at steps 1, 50, 100, 200, 400 of 400
+    for parameter in trace.facts.parameters:
+        for look, lost in zip(parameter.looks, (0.2, 0.2, 0.2, 0.9, 0.9)):
+            look.lost = lost
+    assert rule.check(trace) is not None
+    for parameter in trace.facts.parameters:
+        for look, lost in zip(parameter.looks, (0.9, 0.9, 0.9, 0.2, 0.2)):
+            look.lost = lost
+    assert rule.check(trace) is None

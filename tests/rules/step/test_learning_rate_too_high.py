@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from unstuck.findings import Symptom
@@ -193,3 +194,18 @@ def test_a_non_finite_training():
 )
 def test_in_order(probes, text):
     assert rule.in_order(with_probes(probes)).startswith(text) and bool(rule.in_order(with_probes(probes))) == bool(text)
+
+
+def test_only_the_first_steps_overshot_and_no_level_is_known():
+    """A loss of the user's own: half of the probes lie in the first steps, and the loss has come down since."""
+    probes = [worse(n, 1.5, 1.9, 1.4) for n in (1, 2, 3, 4)] + [better(n) for n in (10, 50, 100)]
+    trace = with_probes(probes, "at-chance")
+    for name in ("chance", "base"):
+        trace.series.columns[name][:] = np.nan
+    trace.series.columns["loss"] = np.full(len(trace.series), 1.6)
+    assert rule.check(trace) is not None  # it has not
+    trace = with_probes(probes, "at-chance")
+    for name in ("chance", "base"):
+        trace.series.columns[name][:] = np.nan
+    trace.series.columns["loss"] = 1.2 + 0.3 * np.random.default_rng(0).random(len(trace.series))
+    assert rule.check(trace) is None

@@ -28,7 +28,16 @@ def test_healthy_is_silent():
     assert rule.check(rule.healthy()) is None
 
 
-@pytest.mark.parametrize("values", [range(6), range(10), [0, 1, 2, 3, 4, 6, 7, 9], range(3, 13)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        range(6),
+        range(10),
+        [0, 1, 2, 3, 4, 6, 7, 9],
+        range(3, 13),
+        [0, 2, 4, 5],  # rare classes below, and no gap from the last output's number on
+    ],
+)
 def test_more_labels_than_outputs(values):
     assert raising(values).code == "W108"
 

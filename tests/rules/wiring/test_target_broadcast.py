@@ -5,7 +5,7 @@ import pytest
 from unstuck.rules.wiring import target_broadcast as rule
 from unstuck.rules.wiring.sigmoid_twice import one_unit
 from unstuck.trace import synthetic
-from unstuck.trace.facts import OpNode
+from unstuck.trace.facts import OpNode, Stretched
 
 LINE = synthetic.site(41, "err = out - y", synthetic.TRAIN, "train")
 
@@ -56,3 +56,12 @@ def test_categorical_losses_do_not_broadcast():
 
 def test_nothing_known():
     assert check() is None
+
+
+def test_a_loss_of_the_users_own():
+    trace = synthetic.training(state="at-prior", stretched=[Stretched([[32, 1], [32]], LINE, "mul")])
+    found = rule.check(trace)
+    assert (found.code, found.grade, found.locations[0].line) == ("W110", "certain", 41)
+    assert "32 x 32" in found.evidence[0].text
+    trace.facts.terms = []
+    assert rule.check(trace).code == "W110"  # the loss need not be a known one

@@ -6,7 +6,7 @@ the weight bit for bit as it was, however often it is repeated. float16 has 11 b
 small gradients become 0.
 
 ## What is seen
-Trained weights in float16 or bfloat16, and at most of the looks more than half of all entries that had a gradient came
+Trained weights in float16 or bfloat16, and over most of the steps more than half of all entries that had a gradient came
 out of the step unchanged, with a learning rate above 0. Or, in float16, more than half of the gradients of most weights
 are exactly 0, beyond what dead units explain, while the loss is still high; the same with float32 weights under
 autocast, where the factor of the loss over the number of rows is below what float16 can hold.
@@ -94,7 +94,7 @@ def _lost(trace: Trace, half: list[Parameter]) -> list[Evidence] | None:
     """Share of the entries, over all half-precision weights, that an update left as they were."""
     rates = dict(zip(trace.series.steps.tolist(), trace.series["lr"].tolist()))
     usual = max((o.lr_largest or 0.0 for o in trace.facts.optimizers), default=0.0)
-    shares = []
+    shares, steps = [], []
     for step in sorted({k.step for p in half for k in p.looks}):
         rate = rates.get(step, math.nan)
         if trace.facts.optimizers and (usual if math.isnan(rate) else rate) <= 0:
@@ -103,13 +103,20 @@ def _lost(trace: Trace, half: list[Parameter]) -> list[Evidence] | None:
         entries = sum(n for n, _ in looks)
         if entries and all(math.isfinite(k.lost) for _, k in looks):
             shares.append(sum(n * k.lost for n, k in looks) / entries)
-    if len(shares) < FEWEST_LOOKS or np.mean([s > LOST for s in shares]) <= 0.5:
+            steps.append(step)
+    if len(shares) < FEWEST_LOOKS:
+        return None
+    # Looks are dense at the start. Each one stands for the steps up to the next: what counts is most of the training.
+    ends = [*steps[1:], max(levels.steps(trace), steps[-1]) + 1]
+    spans = np.array([end - step for step, end in zip(steps, ends)], float)
+    over, mean = np.array(shares) > LOST, float(np.average(shares, weights=spans))
+    if float(np.average(over, weights=spans)) <= 0.5:
         return None
     text = (
-        f"At {sum(s > LOST for s in shares)} of {len(shares)} looks more than half of the weights that had a gradient were "
-        f"bit for bit the same after the step, {np.mean(shares):.0%} of them on average."
+        f"At {over.sum()} of {len(shares)} looks, which stand for {np.average(over, weights=spans):.0%} of the steps, more than "
+        f"half of the weights that had a gradient were bit for bit the same after the step, {mean:.0%} of them on average."
     )
-    return [Evidence(text, float(np.mean(shares)), "share of updates", "values")]
+    return [Evidence(text, mean, "share of updates", "values")]
 
 
 def _autocast(trace: Trace, weights: list[Parameter]) -> list[Evidence] | None:
@@ -172,7 +179,7 @@ def _example(dtype: str, lost: float, state: str, zero: float = 0.0) -> Trace:
     weights = [
         Parameter(name, shape, reached=True, held=True, gradient="nonzero", changed=True, dtype=dtype, order=i,
                   first_rms=0.07, fan_in=64, equal_rows_first=0.0, equal_rows=0.0,
-                  looks=[ParameterLook(k, 4.6, 0.05, 2e-3, zero, lost) for k in (1, 50, 100, 200, 400)])
+                  looks=[ParameterLook(k, 4.6, 0.05, 2e-3, zero, lost=lost) for k in (1, 50, 100, 200, 400)])
         for i, (name, shape) in enumerate([("body.weight", [64, 64]), ("head.weight", [5, 64])])
     ]  # fmt: skip
     made = synthetic.site(11, "model = Net().bfloat16()", synthetic.TRAIN, "<module>")

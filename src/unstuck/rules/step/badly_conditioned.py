@@ -40,7 +40,7 @@ from unstuck.trace.trace import Pairs, Trace
 CODE = "S505"
 NEEDS = ("pairs", "layers", "optimizers")
 COSTLY = True
-EXPLAINS = ("I605", "D207", "S502")
+EXPLAINS = ("I605", "D207", "S502", "S501")  # a rate at which the flat directions move is too long for the steep ones
 CRAWL = 0.5  # of the first half's decrease: a loss that falls in proportion to its height loses more where steps are left
 GAP = 0.1  # of chance, as everywhere: five times the band in which a loss counts as not moved
 

@@ -20,8 +20,9 @@ Divide the learning rate by 10, then by 100; warm it up over the first hundred s
 
 ## Not to be confused with
 Training at the edge of stability, where full-batch descent overshoots at every second step and still learns: silent while
-the loss falls. A few steps at the start that were too long, after which none is. Inputs that are not normalised (D203) or weights drawn too large (I602) make an ordinary rate too high: then
-they are named first. A backward that is not the derivative of the loss (G306) makes every step length wrong.
+the loss falls. A few steps at the start that were too long, after which none is. Inputs that are not normalised (D203) or
+weights drawn too large (I602) make an ordinary rate too high: then they are named first. A backward that is not the
+derivative of the loss (G306) makes every step length wrong.
 
 ## References
 J. Cohen et al., Gradient descent on neural networks typically occurs at the edge of stability, ICLR 2021. Y. LeCun et al.,
@@ -44,7 +45,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "S501"
 NEEDS = ("probes",)
-EXPLAINS = ("I603", "I604", "G304", "G303", "N701", "D207", "I605", "S503", "S505", "W103", "N702", "G305", "U408", "I602")
+EXPLAINS = ("I603", "I604", "G304", "G303", "N701", "D207", "I605", "S503", "W103", "N702", "G305", "U408", "I602")
 EARLY = 6  # the first steps, before which nothing but the initialisation has an effect
 
 

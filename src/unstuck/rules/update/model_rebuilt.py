@@ -19,8 +19,9 @@ Construct the model and the optimizer once, before the loop; save a checkpoint b
 
 ## Not to be confused with
 Cross-validation, ensembles and sweeps, which build a model per fold and train each to the end: the last stretch learns,
-silent; models that live on, or each with a DataLoader of its own: silent. A new model object that is given the learned weights (federated rounds): the loss goes on from where it was,
-silent. Restoring the best weights once. An optimizer that holds an older copy from the beginning (U401).
+silent; models that live on, or each with a DataLoader of its own: silent. A new model object that is given the learned
+weights (federated rounds): the loss goes on from where it was, silent. Restoring the best weights once. An optimizer that
+holds an older copy from the beginning (U401).
 
 ## References
 torch.nn.Module.load_state_dict; PyTorch tutorial "Saving and loading models".
@@ -130,7 +131,7 @@ def _one_pass(facts: Facts, bounds: list[int]) -> bool:
     used = [loader for loader in facts.loaders if loader.taken]
     if used:
         steps = max(facts.loop.steps, 1)
-        return any(l.taken >= 0.9 * steps and l.iterators <= len(bounds) + 2 for l in used)
+        return any(u.taken >= 0.9 * steps and u.iterators <= len(bounds) + 2 for u in used)
     data = facts.inputs[0] if facts.inputs else None
     if data is None or data.part_of is None or not data.shape or len(bounds) < 2:
         return False

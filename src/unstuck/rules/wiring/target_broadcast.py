@@ -106,6 +106,8 @@ def _by_hand(trace: Trace) -> Finding | None:
     first = stretched[0]
     rows = max(first.shapes[0])
     shapes = " and ".join("[" + ", ".join(map(str, s)) + "]" for s in first.shapes)
+    term = trace.facts.term
+    head = term.path[-1].site if term is not None and term.path else None  # where the outputs come from
     return Finding(
         CODE, "target-broadcast", "certain",
         "Outputs and targets have different shapes, and every output is compared with the targets of all samples.",
@@ -121,7 +123,7 @@ def _by_hand(trace: Trace) -> Finding | None:
                 source="values",
             ),
         ],
-        locations=sites(*(s.site for s in stretched)),
+        locations=sites(*(s.site for s in stretched), head),
         fix=Fix("Give both sides the same shape: out.squeeze(1), or y.unsqueeze(1)."),
     )  # fmt: skip
 
