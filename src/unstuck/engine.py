@@ -142,11 +142,12 @@ def assign_roles(found: list[Finding], symptom: Symptom) -> list[Finding]:
     for finding in found:
         finding.role = role(finding, symptom)
     present = {f.code: f for f in found if f.role != "note"}
+    claims = {code: {*rules()[code].explains, *finding.explains} for code, finding in present.items()}
     for code, finding in present.items():
-        claims, finding.explains = {*rules()[code].explains, *finding.explains}, []
-        for other in sorted(claims):
-            if other in present and present[other].role in {"cause", "latent"} and finding.role in {"cause", "latent"}:
-                if code in rules()[other].explains and other < code:
+        finding.explains = []
+        for other in sorted(claims[code] & set(present)):
+            if present[other].role in {"cause", "latent"} and finding.role in {"cause", "latent"}:
+                if code in claims[other] and other < code:
                     continue  # of two that name each other the lower code stands first
                 if finding.role == "latent" and present[other].role == "cause":
                     finding.role = "cause"

@@ -22,7 +22,7 @@ REQUIRED: dict[str, set[str]] = {
     "insert-activation": {"activation"},
     "replace-loss": {"loss", "from"},
     "negate-loss": set(),
-    "change-dim": {"dim", *LINE},
+    "change-dim": {"dim"},
     "transpose-classes": set(),
     "align-targets": set(),
     "scale-learning-rate": {"factor"},

@@ -233,7 +233,7 @@ class Spy(TorchFunctionMode):
         last = sequence()
         if name == "__get__":
             if getattr(getattr(func, "__self__", None), "__name__", "") == "data" and args[0].requires_grad:
-                self._break("data", "data", args, out)
+                self._break("data", "data of a leaf" if args[0].is_leaf else "data", args, out)
             elif self.tainted and isinstance(out, torch.Tensor):
                 self._flow(args, out)
             return

@@ -73,8 +73,10 @@ def unfreeze(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit
 
     def edit(line: int) -> Edit | None:
         statement = source.statement_at(line)
-        if isinstance(statement, ast.Assign) and any(
-            isinstance(t, ast.Attribute) and t.attr == "requires_grad" for t in statement.targets
+        if (
+            isinstance(statement, ast.Assign)
+            and any(isinstance(t, ast.Attribute) and t.attr == "requires_grad" for t in statement.targets)
+            and not (isinstance(statement.value, ast.Constant) and statement.value.value is True)
         ):
             return Edit([source.replace(statement.value, "True")], "unsafe", _UNFREEZE)
         for call in source.calls(line):
@@ -84,7 +86,13 @@ def unfreeze(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit
                     return Edit([source.replace(value, "True")], "unsafe", _UNFREEZE)
         return None
 
-    return attempt(lines, edit, "nothing at the line freezes parameters")
+    try:
+        return attempt(lines, edit, "nothing at the line freezes parameters")
+    except Cannot:
+        freezing = [found for n in source.walk(ast.Assign, ast.Expr) if "requires_grad" in ast.unparse(n) and (found := edit(n.lineno))]
+        if len(freezing) != 1:
+            raise
+        return freezing[0]
 
 
 _UNFREEZE = "The layers may have been frozen on purpose; the optimizer must hold them too."
@@ -105,7 +113,7 @@ def add_parameters(source: Source, lines: Sequence[int], arguments: Arguments) -
             return Edit(
                 [source.replace(value, f"{name}({source.of(value)})"), *spans], "unsafe", "The layers then belong to the model."
             )
-        moved = _moved(source, call, lines)
+        moved = _moved(source, call)
         if moved:
             return Edit(moved, "unsafe", "The optimizer is built once the model is final.")
         given = call.args[0] if call.args else None
@@ -126,24 +134,21 @@ def _layers(source: Source, node: ast.expr) -> bool:
     return any(source.dotted(f).startswith("torch.nn.") and tail(f)[:1].isupper() for f in made)
 
 
-def _moved(source: Source, call: ast.Call, lines: Sequence[int]) -> list[Span]:
-    """The optimizer's line behind a later line of the same block that makes its model anew; [] where there is none."""
-    statement = source.statement(call)
-    if source.statement(call) is not source.parents[call] or not isinstance(statement, ast.Assign):
+def _moved(source: Source, call: ast.Call) -> list[Span]:
+    """The optimizer's line behind the last line that makes its model anew before the optimizer is used; [] where there is none."""
+    statement = source.parents[call]
+    if not isinstance(statement, ast.Assign) or not call.args:
         return []
-    block = source.block(statement)
-    used = {n.id for n in ast.walk(call) if isinstance(n, ast.Name)}
+    held = {n.id for n in ast.walk(call.args[0]) if isinstance(n, ast.Name)}
     name = ast.unparse(statement.targets[0])
-    later = [
-        s for s in block[block.index(statement) + 1 :]
-        if isinstance(s, ast.Assign) and s.lineno in lines and any(isinstance(t, ast.Name) and t.id in used for t in s.targets)
-    ]  # fmt: skip
-    if not later:
-        return []
-    between = block[block.index(statement) + 1 : block.index(later[-1]) + 1]
-    if any(isinstance(n, ast.Name) and n.id == name for s in between for n in ast.walk(s)):
-        return [source.after(later[-1], source.of(statement))]  # it was used in between: it is built again
-    return [source.delete(statement), source.after(later[-1], source.of(statement))]
+    block = source.block(statement)
+    last: ast.stmt | None = None
+    for later in block[block.index(statement) + 1 :]:
+        if any(ast.unparse(n) == name for n in ast.walk(later) if isinstance(n, (ast.Name, ast.Attribute))):
+            break
+        if isinstance(later, ast.Assign) and any(isinstance(t, ast.Name) and t.id in held for t in later.targets):
+            last = later
+    return [source.delete(statement), source.after(last, source.of(statement))] if last is not None else []
 
 
 def reinitialise(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit:

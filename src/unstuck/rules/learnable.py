@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from unstuck.trace.trace import Trace
 
 BUDGET = 5.0  # seconds of one core, after the training has ended
@@ -19,6 +21,25 @@ def learnable(trace: Trace) -> Any:
 
         trace.known["learnable"] = dependence.examine(pairs.x, pairs.y, kind=pairs.kind, budget=BUDGET)
     return trace.known["learnable"]
+
+
+def whitened(trace: Trace) -> Any:
+    """`learnable` on the same rows along the principal directions of their columns, each scaled to variance 1: what a linear
+    classifier reaches where neither scales nor correlations of the columns stand in its way. None where x is not real."""
+    pairs = trace.pairs
+    if pairs is None or pairs.kind != "real" or not len(pairs.y) or not pairs.x.shape[1]:
+        return None
+    if "whitened" not in trace.known:
+        from unstuck.stats import dependence
+
+        z = np.asarray(pairs.x, dtype=np.float64)
+        finite = np.isfinite(z).all(1)
+        z = z[finite] - z[finite].mean(0)
+        values, vectors = np.linalg.eigh(z.T @ z / max(1, len(z)))
+        keep = values > 1e-12 * values[-1]  # below, float32's own rounding is all there is
+        z = z @ vectors[:, keep] / np.sqrt(values[keep])
+        trace.known["whitened"] = dependence.examine(z, pairs.y[finite], budget=BUDGET) if z.shape[1] else None
+    return trace.known["whitened"]
 
 
 def linear_probe(learn: Any) -> Any:

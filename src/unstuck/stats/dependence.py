@@ -331,7 +331,8 @@ def _article(name: str) -> str:
 
 
 class _Clock:
-    """Time of this thread left (on a busy machine the wall clock would decide how much is looked at). `cut` records that somebody stopped early because of it."""
+    """Time of this thread left: on a busy machine the wall clock would decide how much is looked at. `cut` records that
+    somebody stopped early because of it."""
 
     def __init__(self, budget: float) -> None:
         if not budget > 0.0:

@@ -30,7 +30,7 @@ def test_sick(sick):
     finding = rule.check(sick())
     assert (finding.code, finding.grade, finding.bearing) == ("S505", "likely", "hinders")
     assert "condition number" in finding.evidence[0].text and finding.evidence[0].value > 1e6
-    assert "logistic regression" in finding.evidence[1].text and "The network is at 1.609" in finding.evidence[1].text
+    assert "linear classifier" in finding.evidence[1].text and "the network is at 1.609" in finding.evidence[1].text
     assert (finding.evidence[1].value, finding.evidence[1].unit) == (0.01, "nats")
     assert [s.line for s in finding.locations] == [14]
     assert "Standardise" in finding.fix.summary and finding.separating

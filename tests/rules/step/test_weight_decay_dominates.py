@@ -17,8 +17,8 @@ def sick(*, decay=0.0, last=0.01, gradient=0.1, second=None, along=0.0, **optimi
     for name, value in ({"weight_decay": decay} | optimizer).items():
         setattr(trace.facts.optimizers[0], name, value)
     for p in trace.facts.parameters:
-        looks = [ParameterLook(1, 4.6, gradient, 0.05, along=along), *([second] if second else []), ParameterLook(200, last, 0.02, 0.001)]
-        p.looks = looks
+        first = ParameterLook(1, 4.6, gradient, 0.05, along=along)
+        p.looks = [first, *([second] if second else []), ParameterLook(200, last, 0.02, 0.001)]
     return trace
 
 

@@ -42,11 +42,12 @@ from unstuck.rules import levels
 from unstuck.rules.depth import FEWEST_LAYERS, LARGE, MOSTLY, PER_LAYER, Profile, profiles, weights_by_depth
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
-from unstuck.trace.facts import Facts, Layer, Parameter, ParameterLook
+from unstuck.trace.facts import Facts, Layer, Parameter, ParameterLook, Probe
 from unstuck.trace.trace import Trace
 
 CODE = "G304"
 NEEDS = ("parameters",)
+TAME = 6.0  # twice the gain from which on a weight is too large by itself (I602)
 EXPLAINS = ("N701", "S501", "I604", "U408", "D207", "I605", "S505")
 
 
@@ -106,6 +107,8 @@ def check(trace: Trace) -> Finding | None:
             )
         )  # fmt: skip
     spike = _spike(trace, state)
+    if spike is not None and not evidence and any(_threw(p) and p.step <= spike[0] for p in trace.facts.probes):
+        return None  # a step that was too long came before the burst: S501
     if spike is not None:
         step, norm, usual = spike
         evidence.append(
@@ -128,7 +131,8 @@ def check(trace: Trace) -> Finding | None:
     place = place or [p for p in facts.parameters if p.name in recurrent]
     names = ", ".join(p.name for p in place[:3])
     return Finding(
-        CODE, "exploding-gradients", "likely",
+        CODE, "exploding-gradients", "likely", explains=["I602"] if grown is not None and _tame(weights) else [],
+        summary=
         f"The gradient explodes{f' ({names})' if names else ''}: one step along it throws the weights away.",
         bearing="hinders", evidence=evidence, locations=sites(*(p.made for p in place[:2]), facts.loop.step_site),
         fix=Fix(
@@ -153,11 +157,14 @@ def _swells(layers: list[Layer]) -> tuple[float, float] | None:
 
 def _grows(profile: Profile, beyond: bool) -> bool:
     """By three orders of magnitude and a factor of 2 per layer; where most steps promise more than the whole loss, that the
-    gradient is too large is shown, and steady growth by two orders says where it comes from."""
+    gradient is too large is shown, and steady growth by an order of magnitude says where it comes from."""
     falling = float(np.mean([a >= b for a, b in zip(profile.sizes, profile.sizes[1:])]))
     if falling < MOSTLY:
         return False
-    return (profile.ratio > LARGE and profile.factor > PER_LAYER) or (beyond and profile.ratio > 0.1 * LARGE)
+    # The layer under the loss has a gradient of another kind: its own inputs' size is in it, and no layer's derivative.
+    return (profile.ratio > LARGE and profile.factor > PER_LAYER) or (
+        beyond and profile.sizes[0] > 10 * min(s for s in profile.sizes if s > 0)
+    )
 
 
 def _recurrent(facts: Facts, weights: list[Parameter]) -> set[str]:
@@ -177,6 +184,16 @@ def _over_time(weights: list[Parameter], profile: Profile, recurrent: set[str]) 
     found = [(p, size / profile.sizes[-1]) for p, size in zip(weights, profile.sizes) if p.name in recurrent]
     found = [(p, times) for p, times in found[:] if p is not weights[-1] and times > LARGE]
     return max(found, key=lambda f: ("weight_hh" in f[0].name, f[1])) if found else None
+
+
+def _threw(probe: Probe) -> bool:
+    """Was the loss of the step's own batch more than twice as high after it?"""
+    return probe.after is None or not probe.after <= 2 * probe.before
+
+
+def _tame(weights: list[Parameter]) -> bool:
+    """Is no weight's gain beyond twice that at which I602 begins? Then it is the depth that makes it too much."""
+    return all((p.first_rms or 0.0) * math.sqrt(p.fan_in or 0) <= TAME for p in weights)
 
 
 def _chaotic(weights: list[Parameter], recurrent: set[str]) -> tuple[Parameter, float] | None:

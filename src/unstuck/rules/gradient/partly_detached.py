@@ -88,12 +88,14 @@ def _explanation(facts: Facts) -> Break | None:
     on_path = next((b for b in facts.breaks if b.on_path), None)
     if on_path is not None:
         return on_path
-    # Next to the backward call a detach is a metric: loss.detach(), logits.detach(), weight.data.norm().
+    # Next to the backward call a detach is a metric: loss.detach(), logits.detach(). The values of a weight cut nothing off
+    # that stands before them: weight.data.norm().
     here = facts.loop.backward_site.function if facts.loop.backward_site is not None else None
     return next(
         (
             b for b in facts.breaks
-            if b.reason in _CUTS and b.site is not None and not (b.reason in {"detach", "data"} and b.site.function == here)
+            if b.reason in _CUTS and b.site is not None and b.function != "data of a leaf"
+            and not (b.reason == "detach" and b.site.function == here)
         ),
         None,
     )  # fmt: skip

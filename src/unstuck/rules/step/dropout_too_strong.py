@@ -58,7 +58,8 @@ def check(trace: Trace) -> Finding | None:
         if levels.known(p.after) is not None and levels.known(p.evaluation) is not None
     ]  # fmt: skip
     early = [a - e for a, e in pairs[:3] if a is not None and e is not None]
-    burst = tenfold and len(early) > 1 and sum(g > level for g in early) > len(early) / 2
+    first = levels.first_loss(trace)
+    burst = tenfold and len(early) > 1 and (sum(g > level for g in early) > len(early) / 2 or (first or 0.0) > 2 * level)
     late = pairs[:3] if burst else pairs[len(pairs) // 2 :]
     gaps = [a - e for a, e in late if a is not None and e is not None]
     if len(gaps) < 2:

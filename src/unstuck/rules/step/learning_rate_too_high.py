@@ -67,7 +67,8 @@ def check(trace: Trace) -> Finding | None:
     since = [p for p in probes if p.step > EARLY]
     still = bool(since) and level is not None and sum(abs(_rise(p)) < 0.1 * levels.BAND * level for p in since) >= 0.8 * len(since)
     height = (levels.BAND if still else 1.0) * (level or math.inf)
-    thrown = [p for p in over if p.step <= EARLY and _rise(p) > height] if _never_back(trace, level) else []
+    rest = min(v for v in (level, state.base_rate, math.inf) if v)  # what is known without looking at the inputs
+    thrown = [p for p in over if p.step <= EARLY and _rise(p) > height] if _never_back(trace, rest) else []
     if not often and not thrown:
         return None
     worst = max(thrown or [p for p in over if levels.overshot(p)] or over, key=_rise)

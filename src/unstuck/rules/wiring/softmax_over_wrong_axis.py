@@ -190,7 +190,7 @@ def _written_by_hand(term: LossTerm) -> Finding | None:
                 source="values",
             )
         )
-    return _finding(evidence, sites(term.made, term.site), -1, floor)
+    return _finding(evidence, sites(term.made, term.site), -1, floor, _line(term))
 
 
 def _in_values(term: LossTerm) -> Finding | None:
@@ -212,7 +212,14 @@ def _in_values(term: LossTerm) -> Finding | None:
         ],
         sites(term.made, term.site),
         -1,
+        place=_line(term),
     )
+
+
+def _line(term: LossTerm) -> Site | None:
+    """A softmax that belongs to the loss, or is hidden, has no node of its own: the line around it that names one."""
+    known = sites(term.site, *(n.site for n in term.path))
+    return next((s for s in known if "softmax" in s.text.lower()), None)
 
 
 def _times(shape: list[int]) -> str:
@@ -232,7 +239,7 @@ def _start(length: int, classes: int) -> Evidence:
 def _finding(
     evidence: list[Evidence], locations: list[Site], dim: int | None, floor: float | None = None, place: Site | None = None
 ) -> Finding:
-    """`place` is the line of the softmax; a softmax written by hand, or inside the loss, has none that could be told."""
+    """`place` is the line of the softmax, where that is known."""
     return Finding(
         CODE,
         "softmax-over-wrong-axis",
@@ -248,7 +255,7 @@ def _finding(
             if dim is None
             else f"Run the softmax over the class axis, dim={dim}, or return raw logits and use CrossEntropyLoss.",
             "display" if dim is None or place is None else "safe",
-            intervention=None if dim is None else Intervention("change-dim", {"dim": dim, **at(place or locations[-1])}),
+            intervention=None if dim is None else Intervention("change-dim", {"dim": dim, **at(place)}),
         ),
     )
 
