@@ -35,7 +35,7 @@ import programs
 from unstuck.cli.run import suspicious
 from unstuck.engine import diagnose
 from unstuck.experiments import search
-from unstuck.experiments.arms import Arm, ArmResult, run_arms
+from unstuck.experiments.arms import ArmResult, run_arms
 from unstuck.experiments.kinds import SUPPORTED
 from unstuck.experiments.pool import LocalPool
 from unstuck.experiments.verdict import Arms, judge

@@ -15,7 +15,9 @@ from unstuck.trace.trace import RunRecord, Series, Trace
 # What is fixed first where several causes stand side by side: what nothing can be learned with, then the order of examination.
 # Does anything finite move at all? What does the loss measure? What comes through the layers? What is it fed with? How far is
 # a step?
-_EXAMINATION = ("D208", "N", "U", "G301", "G302", "G306", "D201", "D206", "D210", "E803", "W", "I", "G303", "G304", "D", "S", "G", "E")
+_EXAMINATION = (
+    "D208", "N", "U", "G301", "G302", "G306", "D201", "D206", "D210", "E803", "W", "I", "G303", "G304", "D", "S", "G", "E",
+)  # fmt: skip
 COMPARABLE = RESHAPING | {
     "linear", "conv", "matmul", "softmax", "log_softmax", "sigmoid", "tanh", "relu", "leaky_relu", "dropout", "mul", "div", "mean",
     "cosine_similarity", "unit_norm", "log", "clamp", "rnn", "batch_norm", "layer_norm", "norm", "embedding",

@@ -89,7 +89,8 @@ def unfreeze(source: Source, lines: Sequence[int], arguments: Arguments) -> Edit
     try:
         return attempt(lines, edit, "nothing at the line freezes parameters")
     except Cannot:
-        freezing = [found for n in source.walk(ast.Assign, ast.Expr) if "requires_grad" in ast.unparse(n) and (found := edit(n.lineno))]
+        named = [n.lineno for n in source.walk(ast.Assign, ast.Expr) if "requires_grad" in ast.unparse(n)]
+        freezing = [found for found in map(edit, named) if found is not None]
         if len(freezing) != 1:
             raise
         return freezing[0]

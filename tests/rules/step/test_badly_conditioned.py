@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unstuck.findings import Symptom
+from unstuck.rules.learnable import learnable, linear_probe, whitened
 from unstuck.rules.step import badly_conditioned as rule
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Layer, Probe
@@ -18,7 +19,7 @@ def sick(dependence):
 
     def make(learn=None, **optimizer):
         trace = rule.sick()
-        trace.known["learnable"] = learn if learn is not None else dependence(logistic=0.01, trees=0.1)
+        trace.known["learnable"] = trace.known["whitened"] = learn if learn is not None else dependence(logistic=0.01, trees=0.1)
         for name, value in optimizer.items():
             setattr(trace.facts.optimizers[0], name, value)
         return trace
@@ -60,8 +61,27 @@ def test_the_directions_must_matter(sick, dependence, gap, error, fires):
     trace = sick()
     level = math.log(5)
     loss = float(np.mean(trace.series["loss"][-50:]))
-    trace.known["learnable"] = dependence(logistic=loss - gap * level, error=error)
+    trace.known["learnable"] = trace.known["whitened"] = dependence(logistic=loss - gap * level, error=error)
     assert (rule.check(trace) is not None) == fires
+
+
+def test_columns_that_repeat_each_other_hide_the_rest(sick, dependence):
+    """A regression on the columns sees nothing either; on their principal directions it does."""
+    trace = sick(dependence(logistic=1.6))
+    trace.known["whitened"] = dependence(logistic=0.01)
+    assert "directions brought to one scale" in rule.check(trace).evidence[1].text
+
+
+def test_whitened_columns_show_what_correlated_ones_hide():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 600)
+    common = rng.standard_normal((600, 1))
+    x = common + 1e-3 * (rng.standard_normal((600, 8)) + 3.0 * np.eye(8)[y])
+    trace = synthetic.training(state="at-chance")
+    trace.pairs = Pairs(x.astype(np.float32), y, np.arange(600) // 60, "real", 8)
+    columns, directions = (linear_probe(ask(trace)) for ask in (learnable, whitened))
+    assert columns is None or columns.loss > 0.9
+    assert directions.loss < 0.5
 
 
 def test_nothing_to_learn(sick, dependence):

@@ -189,9 +189,7 @@ def _bearing(trace: Trace, factor: float) -> tuple[Bearing, list[Evidence]]:
                 value=float(len(longer)), unit="steps", source="probe",
             ),
         ]  # fmt: skip
-    # An adaptive optimizer divides the factor out again.
-    adaptive = any(o.adaptive for o in trace.facts.optimizers if o.steps)
-    return ("hinders" if state.name in {"slow", "too-early"} or not adaptive else "choice"), [text]
+    return ("hinders" if state.name in {"slow", "too-early"} else "choice"), [text]
 
 
 def _gains_more(probe: Probe, factor: float) -> bool:

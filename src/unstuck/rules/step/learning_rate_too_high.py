@@ -113,8 +113,7 @@ def _moved(probe: Probe, level: float | None) -> bool:
     """Could this step do anything? Of a network whose units are dead or saturated the steps are neither long nor short."""
     if probe.after is None:
         return False
-    change = max(abs(probe.after - probe.before), abs(levels.known(probe.predicted) or 0.0))
-    return change > (levels.BAND * level if level else levels.DIGITS * max(1.0, abs(probe.before)))
+    return abs(probe.after - probe.before) > (levels.BAND * level if level else levels.DIGITS * max(1.0, abs(probe.before)))
 
 
 def _rise(probe: Probe) -> float:
