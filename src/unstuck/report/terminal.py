@@ -181,6 +181,8 @@ def _footer(diagnosis: Diagnosis) -> list[str]:
         lines.append("  Next: run the script that trains, with its arguments: unstuck run train.py ...")
     if diagnosis.trace and cause is not None and cause.verdict is None and cause.fix is not None and cause.fix.intervention:
         lines.append(f"  Prove: unstuck verify {diagnosis.trace}")
+    if diagnosis.trace and cause is not None and cause.fix is not None and cause.fix.diff:
+        lines.append(f"  Apply: unstuck fix {diagnosis.trace}")
     if diagnosis.trace:
         lines.append(f"  {'Again:' if lines else 'Next:'} unstuck diagnose {diagnosis.trace}")
     return lines
