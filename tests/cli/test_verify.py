@@ -218,7 +218,7 @@ def test_run_verify_end_to_end(tmp_path: Path) -> None:
     assert done.stdout == "done\n"
     assert (tmp_path / "written.txt").read_text() == "x"
     said = " ".join(done.stderr.split())
-    assert said.index("W112") < said.index("Verifying") < said.index("Verified: reaches")
+    assert said.index("W112") < said.index("verifying") < said.index("Verified: reaches")
     first = json.loads((tmp_path / "r.json").read_text())["findings"][0]
     assert (first["code"], first["verdict"]["name"]) == ("W112", "supported")
     assert json.loads((tmp_path / "t" / "verdicts.json").read_text())["format"] == 1
