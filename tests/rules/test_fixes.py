@@ -134,7 +134,7 @@ def test_experiments_know_the_kind(rule: Rule):
 
 @pytest.mark.skipif(SUPPORTED is None, reason="no experiments")
 def test_vocabulary_is_that_of_the_experiments():
-    assert set(REQUIRED) - EDITS_ONLY == set(SUPPORTED) - {"placebo"}
+    assert set(REQUIRED) - EDITS_ONLY == set(SUPPORTED) - {"placebo", "together"}
 
 
 def test_a_reason_for_each_exception():

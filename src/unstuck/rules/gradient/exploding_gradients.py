@@ -47,7 +47,8 @@ from unstuck.trace.trace import Trace
 
 CODE = "G304"
 NEEDS = ("parameters",)
-TAME = 6.0  # twice the gain from which on a weight is too large by itself (I602)
+TAME = 6.0  # twice the gain from which on a weight is too large by itself (I602): up to here it is the depth
+COMMON = 1.75  # tanh's 5/3, the largest gain in common use, and the scatter of a small random matrix
 EXPLAINS = ("N701", "S501", "I604", "U408", "D207", "I605", "S505")
 
 
@@ -131,16 +132,17 @@ def check(trace: Trace) -> Finding | None:
     place = place or [p for p in facts.parameters if p.name in recurrent]
     names = ", ".join(p.name for p in place[:3])
     return Finding(
-        CODE, "exploding-gradients", "likely", explains=["I602"] if grown is not None and _tame(weights) else [],
-        summary=
-        f"The gradient explodes{f' ({names})' if names else ''}: one step along it throws the weights away.",
+        CODE, "exploding-gradients", "likely", explains=["I602"] if grown is not None and _tame(weights, TAME) else [],
+        summary=f"The gradient explodes{f' ({names})' if names else ''}: one step along it throws the weights away.",
         bearing="hinders", evidence=evidence, locations=sites(*(p.made for p in place[:2]), facts.loop.step_site),
+        # Where the weights were drawn at a gain above every rule's, clipping makes the steps safe and leaves the chaos.
         fix=Fix(
-            "Clip the gradient norm at about 1 before the step"
+            ("Clip the gradient norm at about 1 before the step" if _tame(weights, COMMON) else "Draw the weights smaller")
             + ("; start the recurrent weight orthogonal, or use an LSTM or GRU." if recurrent else "; use He or Xavier weights."),
-            "unsafe", intervention=Intervention("clip-gradients", {"norm": 1.0}),
+            "unsafe",
+            intervention=Intervention("clip-gradients", {"norm": 1.0}) if _tame(weights, COMMON) else Intervention("reinitialise"),
         ),
-        separating="Train again with clip_grad_norm_(model.parameters(), 1.0) before the step.",
+        separating="Train again with clip_grad_norm_(model.parameters(), 1.0) before the step, and with weights of a common gain.",
     )  # fmt: skip
 
 
@@ -191,9 +193,9 @@ def _threw(probe: Probe) -> bool:
     return probe.after is None or not probe.after <= 2 * probe.before
 
 
-def _tame(weights: list[Parameter]) -> bool:
-    """Is no weight's gain beyond twice that at which I602 begins? Then it is the depth that makes it too much."""
-    return all((p.first_rms or 0.0) * math.sqrt(p.fan_in or 0) <= TAME for p in weights)
+def _tame(weights: list[Parameter], gain: float) -> bool:
+    """Was no weight drawn at a gain above this one?"""
+    return all((p.first_rms or 0.0) * math.sqrt(p.fan_in or 0) <= gain for p in weights)
 
 
 def _chaotic(weights: list[Parameter], recurrent: set[str]) -> tuple[Parameter, float] | None:
