@@ -15,6 +15,7 @@ import typer
 
 from unstuck.cli.verify import parse_budget, prove
 from unstuck.errors import UnstuckError, UsageError
+from unstuck.experiments.snapshot import Snapshot
 from unstuck.observe.launch import Observed, Target, observe
 
 if TYPE_CHECKING:
@@ -65,15 +66,21 @@ def run(
         report.check_writable(file)
     directory = _directory(trace)
     files = [os.path.abspath(f) for f in output or []]  # the script may change the working directory
-    observed = observe(
-        chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(suspicious, directory)
-    )
-    drawn = random.getstate()
-    # A scheduler that sent SIGTERM wants the process to end; Ctrl-C on a stuck training is when one wants to know.
-    proving = bool(budget) and observed.signal != signal.SIGTERM
-    diagnosis = _report(observed, files, quiet, last=not proving)
-    if proving and diagnosis is not None:
-        diagnosis = _prove(observed, chosen, diagnosis, budget, files, quiet)
+    snapshot = Snapshot() if budget else None
+    try:
+        observed = observe(
+            chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(suspicious, directory),
+            before_backward_once=snapshot,
+        )  # fmt: skip
+        drawn = random.getstate()
+        # A scheduler that sent SIGTERM wants the process to end; Ctrl-C on a stuck training is when one wants to know.
+        proving = bool(budget) and observed.signal != signal.SIGTERM
+        diagnosis = _report(observed, files, quiet, last=not proving)
+        if proving and diagnosis is not None:
+            diagnosis = _prove(observed, chosen, diagnosis, budget, files, quiet, snapshot)
+    finally:
+        if snapshot is not None:
+            snapshot.close()
     random.setstate(drawn)  # libraries draw when they are imported; the script's exit handlers must not notice
     _leave(observed, diagnosis, fail_on)
 
@@ -178,8 +185,9 @@ def _print(diagnosis: Diagnosis) -> None:
 
 
 def _prove(
-    observed: Observed, target: Target, diagnosis: Diagnosis, budget: float, files: list[str], quiet: bool
-) -> Diagnosis:
+    observed: Observed, target: Target, diagnosis: Diagnosis, budget: float, files: list[str], quiet: bool,
+    snapshot: Snapshot | None = None,
+) -> Diagnosis:  # fmt: skip
     """Run the fixes, then report. A failure of ours is said and leaves the diagnosis as it was."""
     from unstuck import report
 
@@ -197,7 +205,8 @@ def _prove(
         proven = diagnose(record)
         proven.trace = diagnosis.trace
         fill(proven)
-        prove(proven, record, budget, quiet=quiet, target=arms.Target(target.kind, target.name, target.arguments))
+        again = arms.Target(target.kind, target.name, target.arguments)
+        prove(proven, record, budget, quiet=quiet, target=again, spare=snapshot)
         for file in files:
             report.write(proven, file)
     except KeyboardInterrupt:

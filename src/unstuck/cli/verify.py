@@ -92,17 +92,17 @@ def open_pool(name: str, jobs: int) -> Any:
 
 def prove(
     diagnosis: Diagnosis, record: RunRecord, seconds: float, *, jobs: int = 0, pool: str = "local", quiet: bool = False,
-    target: Target | None = None,
+    target: Target | None = None, spare: Any = None,
 ) -> None:  # fmt: skip
     """Verdicts into the diagnosis and into the trace directory, with a progress bar where a person is looking.
 
-    target: what to run, where the trace does not keep it (`-c code`).
+    target: what to run, where the trace does not keep it (`-c code`). spare: copies of the process, see search.verify.
     """
     from unstuck.experiments import search, verdict
 
     before = len(diagnosis.run.notes)
     with open_pool(pool, jobs) as workers, _progress(seconds, quiet) as progress:
-        search.verify(diagnosis, record, seconds, workers, progress, target=target)
+        search.verify(diagnosis, record, seconds, workers, progress, target=target, spare=spare)
     told = [f.verdict for f in diagnosis.worst.findings if f.verdict is not None and f.verdict.name != "not-verified"]
     if not told and (Path(record.directory) / verdict.FILE).exists():
         return  # nothing came of it (Ctrl-C, a budget too small): what an earlier search found is worth more

@@ -176,6 +176,12 @@ class Stopped(BaseException):
 
 def supervise(spec: Spec, template: sandbox.Template) -> NoReturn:
     """One arm from the fork to its result. Never returns."""
+    fork_arm(spec)
+    perform(spec, template)
+
+
+def fork_arm(spec: Spec) -> None:
+    """Fork the arm: returns there, and nowhere else. This process sees to its end and its result, and ends."""
     code, server, arm = 0, os.getppid(), None
     try:
         signal.signal(signal.SIGTERM, _stop)
@@ -185,7 +191,7 @@ def supervise(spec: Spec, template: sandbox.Template) -> NoReturn:
         began = time.monotonic()
         arm = os.fork()
         if not arm:
-            perform(spec, template)
+            return
         try:
             status, cut = attend(spec, arm, began + spec.seconds, server)
         finally:
@@ -199,12 +205,13 @@ def supervise(spec: Spec, template: sandbox.Template) -> NoReturn:
     except BaseException as error:
         write(spec, ArmResult(False, f"our own error: {type(error).__name__}: {error}"))
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        kill_all(arm)  # once more: SIGTERM may have come in the middle of the first time
-        for name in ("work", "tmp", "trace", "notes", "output"):
-            path = os.path.join(spec.folder, name)
-            shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else _unlink(path)
-        os._exit(code)
+        if arm != 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            kill_all(arm)  # once more: SIGTERM may have come in the middle of the first time
+            for name in ("work", "tmp", "trace", "notes", "output"):
+                path = os.path.join(spec.folder, name)
+                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else _unlink(path)
+            os._exit(code)
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -23,7 +23,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -110,20 +110,43 @@ def verify(
     *,
     target: Target | None = None,
     run: Runner | None = None,
+    spare: Any = None,
 ) -> Diagnosis:
     """Run the fixes of the worst training; its findings get verdicts and are put in order. budget: seconds of wall time.
 
     target: where the record does not say what to run (`-c code`). Ctrl-C and the end of the budget keep what is known so
-    far. The diagnosis is changed in place and returned.
+    far. The diagnosis is changed in place and returned. spare: a pool of copies of the recorded process itself
+    (`snapshot.Snapshot`), for a script that turns out not to be repeatable.
     """
     runner = partial(run or run_arms, target=target)
     search = _Search(diagnosis, record, budget, pool, progress or (lambda done, planned, doing: None), runner)
     try:
         search.go()
+        if spare is not None and search.unrepeatable:
+            search = _elsewhere(search, spare)
     except KeyboardInterrupt:
         search.interrupted = True
     search.conclude()
     return diagnosis
+
+
+def _elsewhere(first: _Search, spare: Any) -> _Search:
+    """The search on copies of the process, after the first one whose re-run failed; where there are none, that one."""
+    left = first.deadline - time.monotonic()
+    if spare.reason:
+        first.unfit += f"; a copy of the running process was not possible: {spare.reason}"
+        return first
+    second = _Search(first.diagnosis, first.record, left, spare, first.progress, first.run)
+    try:
+        second.go()
+    except KeyboardInterrupt:
+        second.interrupted = True
+    if second.unfit:
+        second.unfit = f"{first.unfit}; {second.unfit}"
+    else:
+        why = first.unfit[0].upper() + first.unfit[1:]
+        first.diagnosis.run.notes.append(f"{why}. The fixes were tried on copies of its process, made {spare.when}")
+    return second
 
 
 class _Search:
@@ -147,6 +170,8 @@ class _Search:
         self.planned = 0
         self.interrupted = False
         self.unfit = ""  # why nothing can be proven here
+        self.unrepeatable = False  # ... because the unchanged script could not be run again, or is another one then
+        self.how: Literal["fork", "rerun"] = getattr(pool, "how", "rerun")
         self.control_says = ""
         self.groups: list[list[Candidate]] = []
 
@@ -176,7 +201,7 @@ class _Search:
         self._together()
         for seed in range(1, paired.MOST):
             open_ = self._undecided()
-            if not open_ or self._late():
+            if not open_ or self._late() or self._seedless():
                 break
             self.fetch([(None, seed), *((i, seed) for i in open_)])
         if any(len(r) > 2 for k, r in self.results.items() if k) and not self._late():
@@ -208,18 +233,26 @@ class _Search:
         lengths = [r.seconds for by_seed in self.results.values() for r in by_seed.values() if r.ok]
         return time.monotonic() + 0.5 * (max(lengths) if lengths else 0.0) >= self.deadline
 
+    def _seedless(self) -> bool:
+        """Copies have one set of initial weights; where nothing is drawn later, other seeds are the same run again."""
+        control = self.results.get("", {})
+        return self.how == "fork" and 0 in control and 1 in control and _same(control[0], control[1])
+
     def _control_fits(self) -> bool:
         control = self.results.get("", {}).get(0)
         if control is None:
             self.unfit = "the budget ended before the unchanged script had been run again"
         elif not control.ok:
-            self.unfit = f"the unchanged script could not be run again: {control.reason}"
+            what = "script could not be run again" if self.how == "rerun" else "copy of the process could not go on"
+            self.unfit = f"the unchanged {what}: {control.reason}"
+            self.unrepeatable = True
         else:
             fits, self.control_says = verdicts.reproduces(
                 _losses(self.trace), self.training.symptom.name, control, self.known()
             )
             if not fits:
                 self.unfit = self.control_says[0].lower() + self.control_says[1:]
+                self.unrepeatable = True
         return not self.unfit
 
     def _together(self) -> None:
@@ -325,13 +358,17 @@ class _Search:
 
     def _verdict(self, candidate: Candidate) -> Verdict:
         arms = Arms(candidate.intervention.kind, self.results.get("", {}), self.results.get(candidate.key, {}))
-        return judge(arms, self.known())
+        return self._judge(arms)
+
+    def _judge(self, arms: Arms) -> Verdict:
+        found = judge(arms, self.known())
+        return msgspec.structs.replace(found, how=self.how) if found.how else found
 
     def _group_verdict(self, members: Sequence[Candidate], left: Candidate) -> Verdict:
         """On one member: all fixes together against all but this one."""
         others = [m for m in members if m is not left]
         without = self.results.get(key_of(together(others)), {})
-        return judge(Arms(left.intervention.kind, without, self.results.get(key_of(together(members)), {})), self.known())
+        return self._judge(Arms(left.intervention.kind, without, self.results.get(key_of(together(members)), {})))
 
     def _gain(self, candidate: Candidate) -> float:
         found = self._verdict(candidate)
@@ -385,7 +422,10 @@ class _Search:
         if not count:
             return
         known = self.known()
-        text = f"{count} re-runs of up to {self.steps:,} steps in {known.seconds:.0f} s. {self.control_says}"
+        what, says = ("re-runs", self.control_says) if self.how == "rerun" else ("copies", self.control_says.replace("re-run", "copy"))
+        text = f"{count} {what} of up to {self.steps:,} steps in {known.seconds:.0f} s. {says}"
+        if self._seedless():
+            text += "; other seeds change nothing after that point"
         if not all(r.seeded for by_seed in self.results.values() for r in by_seed.values()):
             text += "; the script sets no seed, so the re-runs were seeded"
         if known.placebo is not None:

@@ -149,11 +149,13 @@ class Target:
 def observe(
     target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
     suspicious: Callable[[int], bool] | None = None, light: bool = False,
+    before_backward_once: Callable[[Any], None] | None = None,
 ) -> Observed:  # fmt: skip
     """Run the target under observation. Never raises what the script raises: it is in the result.
 
     `suspicious(n)` is asked at the end whether training number n, read from the trace so far, is worth a thorough look.
     `light` leaves out probes and captured samples: what an experiment's arm needs is the loss against its chance level.
+    `before_backward_once(observer)` is called when the first backward pass is about to begin; it may fork.
     """
     run = Run(
         script=target.shown, arguments=list(target.arguments), directory=os.getcwd(),
@@ -174,7 +176,10 @@ def observe(
         try:
             from unstuck.observe.torch_loop import Observer
 
-            watching = Observer(writer, run, announce=announce, limit=limit, suspicious=suspicious, light=light)
+            watching = Observer(
+                writer, run, announce=announce, limit=limit, suspicious=suspicious, light=light,
+                before_backward_once=before_backward_once,
+            )  # fmt: skip
             observer.append(watching)
             watching.install()
             import torch
@@ -214,6 +219,9 @@ def observe(
         run.exit = type(failure).__name__
     else:
         run.exit = "0"
+    for watching in observer:
+        if watching.ended is not None:  # a copy of the process, forked for an experiment: here it ends
+            watching.ended(error, code)
     terminated()
     run.seconds = time.monotonic() - began
     if error is not None and not isinstance(error, SystemExit):

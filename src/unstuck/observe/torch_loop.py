@@ -161,12 +161,14 @@ class Observer:
 
     `announce(facts)` is called after a few steps of a training, so that a caller can say at once what is certain.
     `limit` > 0 raises `StopTraining` after that many optimizer steps. `light` leaves out what only a diagnosis needs:
-    probes and captured samples.
+    probes and captured samples. `before_backward_once(observer)` is called when the first backward pass is about to begin:
+    who forks there sets `staying`, so that the observer goes on in the child, and `ended` in the child.
     """
 
     def __init__(
         self, writer: Writer | None, run: Run, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
         suspicious: Callable[[int], bool] | None = None, light: bool = False,
+        before_backward_once: Callable[[Observer], None] | None = None,
     ) -> None:  # fmt: skip
         self.writer = writer
         self.run = run
@@ -174,6 +176,10 @@ class Observer:
         self.limit = limit
         self.light = light
         self.suspicious = suspicious  # asked at the end about training number n: is a thorough look worth its price?
+        self.before_backward_once = before_backward_once
+        self.staying = False  # a process that is forked now is observed as well
+        # What ends such a process, after its last step or with the script: called with the script's error and exit code.
+        self.ended: Callable[[BaseException | None, int], None] | None = None
         self.local = Local()
         self.lock = threading.RLock()
         self.pid = os.getpid()
@@ -309,6 +315,8 @@ class Observer:
 
     def _forked(self) -> None:
         """A DataLoader worker or another child: nothing is observed, nothing is written there."""
+        if self.staying:
+            return
         self.active = False
         self.spy.on = False
         torch_spy.pop(self.spy)
@@ -354,6 +362,8 @@ class Observer:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             if not self.active or self.local.in_backward or torch.compiler.is_compiling():
                 return original(tensors, *args, **kwargs)
+            if self.before_backward_once is not None:
+                self._once()
             state = self.current
             short = self.short
             if short is not None and not is_looked_at(short.facts.loop.backwards + 1) and self._glance(short, tensors):
@@ -381,6 +391,8 @@ class Observer:
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             if not self.active or self.local.busy or self.local.in_backward or torch.compiler.is_compiling():
                 return original(outputs, inputs, *args, **kwargs)
+            if self.before_backward_once is not None:
+                self._once()
             state = self.guarded(self.before_grad, outputs, inputs, sites.caller(2))
             self.local.in_backward += 1  # under a torch function mode torch calls this name once more
             try:
@@ -392,6 +404,18 @@ class Observer:
             return out
 
         return grad
+
+    def _once(self) -> None:
+        """The caller's callback, before the first backward pass. Not `guarded`: it may return in another process."""
+        call, self.before_backward_once = self.before_backward_once, None
+        assert call is not None
+        began = time.perf_counter()
+        spying, self.spy.on, self.local.busy = self.spy.on, False, True
+        try:
+            call(self)
+        finally:
+            self.spy.on, self.local.busy = spying, False
+            self.run.own_seconds += time.perf_counter() - began
 
     def _module_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
         made = self.made
@@ -1922,6 +1946,8 @@ class Observer:
             if self.looking or not self._glanced(optimizer):
                 self.guarded(self.after_step, optimizer, args, kwargs)
             if self.limit and self.total_steps >= self.limit:
+                if self.ended is not None:
+                    self.ended(None, 0)
                 from unstuck.observe.launch import StopTraining
 
                 raise StopTraining

@@ -40,7 +40,7 @@ def test_sick(sick):
         Loader(600, 64, made=synthetic.site(9, "test = DataLoader(test)")),
     ]
     finding = rule.check(trace)
-    assert (finding.code, finding.grade, finding.bearing) == ("D202", "likely", "hinders")
+    assert (finding.code, finding.grade, finding.bearing) == ("D202", "likely", "blocks")
     assert "nothing to do with the inputs" in finding.summary
     assert len(finding.evidence) == 1 and "p = 0.4" in finding.evidence[0].text and "0.1 nats" in finding.evidence[0].text
     assert (finding.evidence[0].value, finding.evidence[0].unit, finding.evidence[0].source) == (0.4, "p", "statistics")

@@ -71,6 +71,12 @@ def check(trace: Trace) -> Finding | None:
     best = linear_probe(learn)
     if best is None or not state.loss - best.loss > GAP * level + 2 * best.gain_error:
         return None
+    loss = trace.series.measured("loss")
+    loss = loss[np.isfinite(loss)]
+    if len(loss) >= 5:
+        middle, end = (float(np.median(part)) for part in np.array_split(loss, 5)[2::2])
+        if middle - end > 0.5 * (end - best.loss):
+            return None  # going on like this it would be there in about as many steps again: it is not at its end
     return Finding(
         CODE,
         "too-little-capacity",

@@ -102,7 +102,8 @@ def check(trace: Trace) -> Finding | None:
         locations=sites(*(o.made for o in stepping), *(i.site for i in trace.facts.inputs)),
         fix=Fix(
             "Standardise each column ((x - mean) / std), or use Adam, which scales each weight's step by itself.", "unsafe",
-            intervention=Intervention("adaptive-optimizer"),
+            # Scaling the columns does nothing against columns that repeat each other.
+            intervention=Intervention("adaptive-optimizer") if turned else Intervention("standardise-inputs"),
         ),
         separating="Train with standardised columns, and with Adam, everything else as it is.",
     )  # fmt: skip

@@ -62,6 +62,8 @@ def check(trace: Trace) -> Finding | None:
     # A step that is short enough improves its own batch to first order, so each overshoot is a fact and not chance; half
     # of the steps that did anything is where they undo each other (an oscillation overshoots at every second step).
     often = len(over) >= 2 and 2 * len(over) >= len(moved) and not (level is None and _recovered(trace, over, moved))
+    if state.name == "learning" and not any(levels.too_long(p) for p in probes[len(probes) // 2 :]):
+        return None  # it has recovered: steps of this length do not keep it from what is still missing
     # Thrown away in the first steps: the loss rose by more than chance, or (where the loss is bounded) it rose at all beyond
     # the band and hardly anything has moved since: dead or saturated units.
     since = [p for p in probes if p.step > EARLY]
