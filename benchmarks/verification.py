@@ -228,7 +228,8 @@ def main() -> int:
                     print(row["error"], flush=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    tried = [r for r in rows if "right" in r]
+    tried = [r for r in rows if "right" in r and r["right"] != "not-verified"]
+    unable = [r for r in rows if r.get("right") == "not-verified"]
     wrong = [w for r in rows for w in r["wrong"]]
     did = [w for w in wrong if w["did"]]
     placebo = [p for r in rows for p in r["placebo"]]
@@ -239,7 +240,11 @@ def main() -> int:
         ("of those that changed something", sum(w["verdict"] == "supported" for w in did), len(did)),
         ("placebos come out supported", placebo.count("supported"), len(placebo)),
     ):  # fmt: skip
-        print(f"{name}: {detection.share(hits, runs)}")
+        print(f"{name}: {hits} of {runs}, {detection.share(hits, runs)}")
+    print(f"right causes whose fix could not be run on that script: {len(unable)}")
+    for row in unable:
+        print(f"  {row['script']}: {row['reason']}")
+    print(f"right causes without an experiment: {sum(bool(r.get('named')) and not r.get('executable') for r in rows)}")
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return int(any("error" in r for r in rows))

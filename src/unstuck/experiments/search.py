@@ -422,7 +422,9 @@ class _Search:
         if not count:
             return
         known = self.known()
-        what, says = ("re-runs", self.control_says) if self.how == "rerun" else ("copies", self.control_says.replace("re-run", "copy"))
+        what, says = "re-runs", self.control_says
+        if self.how == "fork":
+            what, says = "copies", says.replace("re-run", "copy")
         text = f"{count} {what} of up to {self.steps:,} steps in {known.seconds:.0f} s. {says}"
         if self._seedless():
             text += "; other seeds change nothing after that point"
