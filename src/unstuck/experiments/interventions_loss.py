@@ -435,7 +435,9 @@ def transpose_classes(patches: Patches) -> None:
         if call.input.dim() > 2:
             if call.target.dim() == call.input.dim():
                 call.target = call.target.movedim(-1, 1)
-            call.input = call.input.movedim(-1, 1)
+            moved = call.input.movedim(-1, 1)
+            # torch's NLL over images wants memory in the order of the axes; cross_entropy makes its own copy.
+            call.input = moved.contiguous() if call.name == "nll_loss" else moved
             patches.applied.count += 1
 
     patches.at_loss(change, ("cross_entropy", "nll_loss"), "no loss over three or more axes was seen")
