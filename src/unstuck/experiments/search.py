@@ -236,7 +236,9 @@ class _Search:
     def _seedless(self) -> bool:
         """Copies have one set of initial weights; where nothing is drawn later, other seeds are the same run again."""
         control = self.results.get("", {})
-        return self.how == "fork" and 0 in control and 1 in control and _same(control[0], control[1])
+        if self.how != "fork" or not {0, 1} <= control.keys() or not _same(control[0], control[1]):
+            return False
+        return control[0].symptom != "non-finite"  # one that overflows has not had the time to differ
 
     def _control_fits(self) -> bool:
         control = self.results.get("", {}).get(0)
@@ -632,7 +634,7 @@ def describe(intervention: Intervention | None) -> str:
         return "the unchanged script"
     if intervention.kind == TOGETHER:
         parts = msgspec.json.decode(str(intervention.arguments.get("fixes", "[]")), type=list[Intervention])
-        return " and ".join(describe(p) for p in parts)
+        return " and ".join(describe(p) for p in parts) or "several changes at once"
     try:
         return _WORDS[intervention.kind].format(**intervention.arguments)
     except (KeyError, ValueError, TypeError, IndexError):

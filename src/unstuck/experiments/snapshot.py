@@ -74,20 +74,22 @@ class Snapshot:
         self._pool: Any = None
 
     def __call__(self, observer: Any) -> None:
-        self._why = obstacle(observer)
-        if self._why:
-            return
-        # Not after the fork: in a child, Python gives its global generator a new seed.
-        drawn, places = random.getstate(), offsets()
-        parent = os.getpid()
-        commands, answers = os.pipe(), os.pipe()
-        observer.staying = True
+        ends: list[int] = []
         try:
+            self._why = obstacle(observer)
+            if self._why:
+                return
+            # Not after the fork: in a child, Python gives its global generator a new seed.
+            drawn, places = random.getstate(), offsets()
+            parent = os.getpid()
+            commands, answers = os.pipe(), os.pipe()
+            ends += [*commands, *answers]
+            observer.staying = True
             process = os.fork()
-        except OSError as error:
-            for end in (*commands, *answers):
+        except Exception as error:  # no memory, no /proc, warnings that are errors: not the script's business
+            for end in ends:
                 os.close(end)
-            self._why = f"the process could not be copied: {error.strerror}"
+            self._why = f"the process could not be copied: {type(error).__name__}: {error}"
             observer.staying = False
             return
         if not process:
@@ -220,6 +222,8 @@ def obstacle(observer: Any) -> str:
         return "this is done on Linux only"
     if threading.current_thread() is not threading.main_thread():
         return "the training runs in a thread"
+    if _children():  # before the threads: a loader with workers has one of its own
+        return "another process of the script is running (a DataLoader worker, for example)"
     others = [t for t in threading.enumerate() if t is not threading.main_thread() and type(t).__name__ not in HARMLESS_THREADS]
     if others:
         return f"another thread is running ({others[0].name})"
@@ -228,8 +232,6 @@ def obstacle(observer: Any) -> str:
         return "a GPU is in use"
     if observer.compiles:
         return "torch.compile is in use"
-    if _children():
-        return "another process of the script is running (a DataLoader worker, for example)"
     return _shared_memory() or _writable()
 
 

@@ -230,6 +230,9 @@ def _far(scores: Scores, known: Known) -> float:
 def _decide(arms: Arms, scores: Scores, far: float) -> tuple[paired.Interval, str, str]:
     """(interval of the gain, supported | refuted | inconclusive, what is missing), before it is asked how much that is."""
     differences, rest = scores.differences[: paired.MOST], scores.rest
+    if not all(map(math.isfinite, differences)):
+        nan = math.nan
+        return paired.Interval(nan, nan, nan, "seeds"), "inconclusive", f"the {scores.what} of an arm could not be measured"
     first = paired.within(scores.control[0], scores.fixed[0], rest=rest)
     ends = [(paired.score(c), paired.score(f)) for c, f in zip(scores.control, scores.fixed)]
     controls = [paired.score(c) for c in scores.others] if scores.others else [c for c, _ in ends]
