@@ -87,8 +87,7 @@ def test_the_gradient_is_zero():
     trace = sick(decay=0.1, gradient=0.0, adaptive=True)
     for p in trace.facts.parameters:
         p.looks[-1].grad_norm = 0.0
-    why = rule.check(trace).evidence[1]
-    assert why.text == "The gradient of the loss is 0: only the weight decay of 0.1 moves the weights." and why.value is None
+    assert rule.check(trace) is None  # what keeps the gradient away is the fault
 
 
 def test_most_weights_must_have_shrunk():

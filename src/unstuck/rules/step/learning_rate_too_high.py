@@ -45,7 +45,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "S501"
 NEEDS = ("probes",)
-EXPLAINS = ("I603", "I604", "G304", "G303", "N701", "D207", "I605", "S503", "W103", "N702", "G305", "U408", "I602")
+EXPLAINS = ("I603", "I604", "G304", "G303", "N701", "D207", "I605", "S503", "W103", "G305", "U408", "I602")
 EARLY = 6  # the first steps, before which nothing but the initialisation has an effect
 
 

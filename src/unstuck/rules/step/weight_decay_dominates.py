@@ -100,10 +100,7 @@ def _explained(trace: Trace, optimizer: Optimizer, shrunk: list[Parameter]) -> E
         optimizer.weight_decay * look.weight_norm / look.grad_norm for p in shrunk for look in p.looks[:3] if look.grad_norm > 0
     ]
     if not ratios:
-        return Evidence(
-            f"The gradient of the loss is 0: only the weight decay of {optimizer.weight_decay:g} moves the weights.",
-            source="statistics",
-        )  # fmt: skip
+        return None  # no gradient arrives: what keeps it away is the fault, and the decay only what is left
     ratio = float(np.median(ratios))
     if ratio < 1:
         return None
