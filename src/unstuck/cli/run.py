@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from unstuck.observe.launch import Observed, Target, observe
 if TYPE_CHECKING:
     from unstuck.findings import Diagnosis
     from unstuck.trace.facts import Facts
+    from unstuck.trace.trace import RunRecord
 
 GRADES = ("certain", "likely")
 
@@ -75,9 +77,9 @@ def run(
         drawn = random.getstate()
         # A scheduler that sent SIGTERM wants the process to end; Ctrl-C on a stuck training is when one wants to know.
         proving = bool(budget) and observed.signal != signal.SIGTERM
-        diagnosis = _report(observed, files, quiet, last=not proving)
-        if proving and diagnosis is not None:
-            diagnosis = _prove(observed, chosen, diagnosis, budget, files, quiet, snapshot)
+        diagnosis, record = _report(observed, files, quiet, last=not proving)
+        if proving and diagnosis is not None and record is not None:
+            diagnosis = _prove(chosen, diagnosis, record, budget, files, quiet, snapshot)
     finally:
         if snapshot is not None:
             snapshot.close()
@@ -143,20 +145,23 @@ class _Announce:
             _say(f"unstuck: {place}{finding.code} {finding.name}: {finding.summary}")
 
 
-def _report(observed: Observed, files: list[str], quiet: bool, last: bool) -> Diagnosis | None:
+def _report(
+    observed: Observed, files: list[str], quiet: bool, last: bool
+) -> tuple[Diagnosis | None, RunRecord | None]:  # fmt: skip
     """Read the trace back, diagnose, print and write. A failure of ours is said and costs nothing else. Where the fixes are
     run as well it is not the last word: then one line is printed, and the report comes with what they came to."""
     from unstuck import report
 
     if observed.directory is None:
         _say("unstuck: no report: " + "; ".join(observed.run.notes))
-        return None
+        return None, None
     try:
         from unstuck.engine import diagnose
         from unstuck.repair import fill
         from unstuck.trace.storage import read_run
 
-        diagnosis = diagnose(read_run(observed.directory))
+        record = read_run(observed.directory)
+        diagnosis = diagnose(record)
         diagnosis.trace = _shown(observed.directory)
         fill(diagnosis)
         if not quiet and last:
@@ -168,14 +173,14 @@ def _report(observed: Observed, files: list[str], quiet: bool, last: bool) -> Di
             report.write(diagnosis, file)
             if not quiet and last:
                 _say(f"  Report: {_shown(Path(file))}")
-        return diagnosis
+        return diagnosis, record
     except UnstuckError as error:
         _say(f"unstuck: {error}")
     except Exception as error:
         if os.environ.get("UNSTUCK_DEBUG"):
             raise
         _say(f"unstuck: the report failed ({type(error).__name__}: {error}); the trace is in {observed.directory}")
-    return None
+    return None, None
 
 
 def _print(diagnosis: Diagnosis) -> None:
@@ -185,7 +190,7 @@ def _print(diagnosis: Diagnosis) -> None:
 
 
 def _prove(
-    observed: Observed, target: Target, diagnosis: Diagnosis, budget: float, files: list[str], quiet: bool,
+    target: Target, diagnosis: Diagnosis, record: RunRecord, budget: float, files: list[str], quiet: bool,
     snapshot: Snapshot | None = None,
 ) -> Diagnosis:  # fmt: skip
     """Run the fixes, then report. A failure of ours is said and leaves the diagnosis as it was."""
@@ -193,22 +198,14 @@ def _prove(
 
     if not quiet:
         _say(f"unstuck: verifying: the script is run again with the fix and without, for up to {budget:.0f} s (Ctrl-C ends it)")
-    failed, proven = "", diagnosis
+    failed, before = "", copy.deepcopy(diagnosis)  # verdicts are written into the diagnosis as they come
     try:
-        from unstuck.engine import diagnose
         from unstuck.experiments import arms
-        from unstuck.repair import fill
-        from unstuck.trace.storage import read_run
 
-        assert observed.directory is not None
-        record = read_run(observed.directory)
-        proven = diagnose(record)
-        proven.trace = diagnosis.trace
-        fill(proven)
         again = arms.Target(target.kind, target.name, target.arguments)
-        prove(proven, record, budget, quiet=quiet, target=again, spare=snapshot)
+        prove(diagnosis, record, budget, quiet=quiet, target=again, spare=snapshot)
         for file in files:
-            report.write(proven, file)
+            report.write(diagnosis, file)
     except KeyboardInterrupt:
         failed = "not verified: interrupted"
     except UnstuckError as error:
@@ -217,7 +214,7 @@ def _prove(
         if os.environ.get("UNSTUCK_DEBUG"):
             raise
         failed = f"the verification failed ({type(error).__name__}: {error}); the diagnosis stands"
-    shown = diagnosis if failed else proven
+    shown = before if failed else diagnosis
     if not quiet:
         _print(shown)
         for file in files:

@@ -161,9 +161,13 @@ def say(number: int) -> None:
 
 def write(spec: Spec, result: ArmResult) -> None:
     """Whole or not at all."""
-    path = os.path.join(spec.folder, "result")
+    put(os.path.join(spec.folder, "result"), encode(result))
+
+
+def put(path: str, data: bytes) -> None:
+    """A file that is there whole or not at all."""
     with open(path + ".part", "wb") as file:
-        file.write(encode(result))
+        file.write(data)
     os.replace(path + ".part", path)
 
 
@@ -364,10 +368,7 @@ def perform(spec: Spec, template: sandbox.Template) -> NoReturn:
             notes.applied, notes.impossible = known[0].count, known[0].reason or notes.impossible
         if guard is not None:
             notes.refused = guard.refused[:5]
-        path = os.path.join(spec.folder, "notes")
-        with open(path + ".part", "wb") as file:
-            file.write(msgspec.json.encode(notes))
-        os.replace(path + ".part", path)
+        put(os.path.join(spec.folder, "notes"), msgspec.json.encode(notes))
 
     try:
         os.setsid()

@@ -431,10 +431,7 @@ def resume(
         notes.refused = [r for g in guards for r in g.refused[:5]]
         import msgspec
 
-        path = os.path.join(spec.folder, "notes")
-        with open(path + ".part", "wb") as file:
-            file.write(msgspec.json.encode(notes))
-        os.replace(path + ".part", path)
+        arm.put(os.path.join(spec.folder, "notes"), msgspec.json.encode(notes))
 
     def ended(error: BaseException | None, code: int) -> NoReturn:
         """The last step, the end of the script, or SIGTERM."""

@@ -241,7 +241,8 @@ def observe(
             watching.finish()
         except Exception as own:
             watching.own_error(own)
-    run.sources = _sources(run.started) | script
+    if not light:  # nobody repairs a file after an experiment's arm
+        run.sources = _sources(run.started) | script
     run.finished = True
     if writer is not None:
         try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from unstuck.trace.trace import Trace
 
+GAP = 0.1  # of chance: five times the band in which a loss counts as not moved
 BUDGET = 5.0  # seconds of one core, after the training has ended
 
 
@@ -40,6 +41,11 @@ def whitened(trace: Trace) -> Any:
         z = z @ vectors[:, keep] / np.sqrt(values[keep])
         trace.known["whitened"] = dependence.examine(z, pairs.y[finite], budget=BUDGET) if z.shape[1] else None
     return trace.known["whitened"]
+
+
+def clearly_better(probe: Any, loss: float, level: float) -> bool:
+    """Does this classifier reach less than the network's loss, by a tenth of chance and twice its own uncertainty?"""
+    return probe is not None and loss - probe.loss > GAP * level + 2 * probe.gain_error
 
 
 def linear_probe(learn: Any) -> Any:

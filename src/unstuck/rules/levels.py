@@ -60,11 +60,26 @@ def promised(trace: Trace) -> float | None:
     return float(measured.mean()) * steps(trace) if len(measured) else None
 
 
+def resolution(probe: Probe) -> float:
+    """The least change of this probe's loss, in nats, that is not rounding."""
+    return DIGITS * max(1.0, abs(probe.before))
+
+
+def fifths(trace: Trace) -> tuple[float, float, float] | None:
+    """Medians of the first, the middle and the last fifth of the finite losses; None for fewer than five."""
+    loss = trace.series.measured("loss")
+    loss = loss[np.isfinite(loss)]
+    if len(loss) < 5:
+        return None
+    start, middle, end = (float(np.median(part)) for part in np.array_split(loss, 5)[::2])
+    return start, middle, end
+
+
 def overshot(probe: Probe) -> bool:
     """Did the step raise the loss of its own batch, where a shorter step of the same direction lowers it?"""
     if not math.isfinite(probe.before):
         return False
-    same = DIGITS * max(1.0, abs(probe.before))
+    same = resolution(probe)
     shorter = [v for factor, v in probe.scan.items() if 0 < float(factor) < 1 and v is not None and math.isfinite(v)]
     # Shorter steps are tried where the whole one did not help; what it gave is not kept where it was not a number.
     worse = probe.after is None or not math.isfinite(probe.after) or probe.after - probe.before > same

@@ -132,7 +132,8 @@ def check(trace: Trace) -> Finding | None:
     place = place or [p for p in facts.parameters if p.name in recurrent]
     names = ", ".join(p.name for p in place[:3])
     return Finding(
-        CODE, "exploding-gradients", "likely", explains=["I602"] if (grown is not None or recurrent) and _tame(weights, TAME) else [],
+        CODE, "exploding-gradients", "likely",
+        explains=["I602"] if (grown is not None or recurrent) and _tame(weights, TAME) else [],
         summary=f"The gradient explodes{f' ({names})' if names else ''}: one step along it throws the weights away.",
         bearing="hinders", evidence=evidence, locations=sites(*(p.made for p in place[:2]), facts.loop.step_site),
         # Where the weights were drawn at a gain above every rule's, clipping makes the steps safe and leaves the chaos.

@@ -28,7 +28,7 @@ from __future__ import annotations
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
-from unstuck.rules.learnable import learnable, linear_probe
+from unstuck.rules.learnable import clearly_better, learnable, linear_probe
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.trace import Trace
@@ -36,7 +36,6 @@ from unstuck.trace.trace import Trace
 CODE = "I606"
 NEEDS = ("operations",)
 EXPLAINS = ("I605", "D207", "S505")
-GAP = 0.1  # of chance
 # Linear in the data: sums, copies, fixed factors, averages. Batch norm is affine for a given batch; mul and div here are by
 # constants, because a product of two tensors that depend on weights is called 'product'.
 LINEAR = frozenset({
@@ -65,7 +64,7 @@ def check(trace: Trace) -> Finding | None:
         learn = learnable(trace)
         bent = [p for p in learn.probes if "logistic" not in p.name] if learn is not None and learn.found else []
         best = min(bent, key=lambda p: p.loss, default=None)
-        if best is not None and state.loss - best.loss > GAP * level + 2 * best.gain_error:
+        if best is not None and clearly_better(best, state.loss, level):
             shown = True
             linear = linear_probe(learn)
             evidence.append(

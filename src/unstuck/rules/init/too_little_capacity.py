@@ -33,7 +33,7 @@ import numpy as np
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
-from unstuck.rules.learnable import learnable, linear_probe
+from unstuck.rules.learnable import clearly_better, learnable, linear_probe
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Layer, Parameter
@@ -43,7 +43,6 @@ CODE = "I605"
 NEEDS = ("pairs", "layers", "parameters")
 COSTLY = True
 EXPLAINS = ("D207",)
-GAP = 0.1  # of chance
 
 
 def check(trace: Trace) -> Finding | None:
@@ -69,14 +68,11 @@ def check(trace: Trace) -> Finding | None:
         return None
     learn = learnable(trace)
     best = linear_probe(learn)
-    if best is None or not state.loss - best.loss > GAP * level + 2 * best.gain_error:
+    if best is None or not clearly_better(best, state.loss, level):
         return None
-    loss = trace.series.measured("loss")
-    loss = loss[np.isfinite(loss)]
-    if len(loss) >= 5:
-        middle, end = (float(np.median(part)) for part in np.array_split(loss, 5)[2::2])
-        if middle - end > 0.5 * (end - best.loss):
-            return None  # going on like this it would be there in about as many steps again: it is not at its end
+    parts = levels.fifths(trace)
+    if parts is not None and parts[1] - parts[2] > 0.5 * (parts[2] - best.loss):
+        return None  # going on like this it would be there in about as many steps again: it is not at its end
     return Finding(
         CODE,
         "too-little-capacity",

@@ -27,27 +27,21 @@ Y. LeCun et al., Efficient BackProp, 1998, sections 4.3 and 5.2. S. Boyd, L. Van
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
-from unstuck.rules.learnable import learnable, linear_probe, whitened
+from unstuck.rules.learnable import clearly_better, learnable, linear_probe, whitened
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.trace import Pairs, Trace
-
-if TYPE_CHECKING:
-    from unstuck.stats.dependence import Probe
 
 CODE = "S505"
 NEEDS = ("pairs", "layers", "optimizers")
 COSTLY = True
 EXPLAINS = ("I605", "D207", "S502", "S501")  # a rate at which the flat directions move is too long for the steep ones
 CRAWL = 0.5  # of the first half's decrease: a loss that falls in proportion to its height loses more where steps are left
-GAP = 0.1  # of chance, as everywhere: five times the band in which a loss counts as not moved
 
 
 def check(trace: Trace) -> Finding | None:
@@ -76,9 +70,9 @@ def check(trace: Trace) -> Finding | None:
     if not values[-1] > 0 or not still.any() or not _matter(pairs, values[-1] / (2 * reach)):
         return None
     best, turned = linear_probe(learnable(trace)), False
-    if not _better(best, state.loss, level):
+    if not clearly_better(best, state.loss, level):
         best, turned = linear_probe(whitened(trace)), True
-    if best is None or not _better(best, state.loss, level):
+    if best is None or not clearly_better(best, state.loss, level):
         return None
     kappa = float(values[-1] / max(values[0], values[-1] * 1e-12))
     return Finding(
@@ -127,18 +121,12 @@ def _matter(pairs: Pairs, limit: float) -> bool:
     return bool(explained[values[use] >= limit].sum() < 0.5 * explained.sum())
 
 
-def _better(probe: Probe | None, loss: float, level: float) -> bool:
-    """Does a linear classifier reach clearly less than the network's loss?"""
-    return probe is not None and loss - probe.loss > GAP * level + 2 * probe.gain_error
-
-
 def _crawls(trace: Trace, level: float) -> bool:
     """Has the loss all but stopped? Medians of fifths: the first, the middle and the last one tell of the two halves."""
-    loss = trace.series.measured("loss")
-    loss = loss[np.isfinite(loss)]
-    if len(loss) < 5:
+    parts = levels.fifths(trace)
+    if parts is None:
         return False
-    start, middle, end = (float(np.median(part)) for part in np.array_split(loss, 5)[::2])
+    start, middle, end = parts
     # Within the band a loss counts as not moved, whatever the first half did.
     return middle - end < max(CRAWL * (start - middle), levels.BAND * level)
 

@@ -115,7 +115,7 @@ def _moved(probe: Probe, level: float | None) -> bool:
     """Could this step do anything? Of a network whose units are dead or saturated the steps are neither long nor short."""
     if probe.after is None:
         return False
-    return abs(probe.after - probe.before) > (levels.BAND * level if level else levels.DIGITS * max(1.0, abs(probe.before)))
+    return abs(probe.after - probe.before) > (levels.BAND * level if level else levels.resolution(probe))
 
 
 def _rise(probe: Probe) -> float:
@@ -151,7 +151,7 @@ def in_order(trace: Trace) -> str:
     ratios = [
         (p.before - p.after) / p.predicted
         for p in trace.facts.probes
-        if p.after is not None and p.predicted and p.predicted > levels.DIGITS * max(1.0, abs(p.before)) and math.isfinite(p.after)
+        if p.after is not None and p.predicted and p.predicted > levels.resolution(p) and math.isfinite(p.after)
     ]
     if not ratios or min(ratios) < 0:
         return ""
