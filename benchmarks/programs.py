@@ -1954,6 +1954,7 @@ class Program(NamedTuple):
     patch: str = ""
     twin: str = ""
     second: str = ""
+    halves: tuple[str, str] = ("", "")  # of two faults: the program with the first alone, and with the second alone
 
 
 def healthy(number: int, base: str = "") -> Program:
@@ -1980,14 +1981,12 @@ def sick(code: str, number: int, tries: int = 400) -> Program:
 
 
 class Pair(NamedTuple):
-    """Two faults in one program, the first to be fixed first. The base is the first's (the second's if that has none)."""
+    """Two faults in one program. The base is the first's (the second's if that has none)."""
 
     first: str
     second: str
 
 
-# Nothing can be learned before the wrong problem before the step: blocked gradients and broken data come before the wiring,
-# the wiring before the size of the step.
 PAIRS = [
     Pair("W101", "S502"), Pair("U404", "W101"), Pair("G301", "W101"), Pair("D202", "W101"), Pair("U401", "W101"),
     Pair("D208", "W101"), Pair("W112", "S502"), Pair("U406", "W103"), Pair("U403", "W101"), Pair("W102", "S502"),
@@ -2012,8 +2011,14 @@ def both(pair: Pair, number: int, tries: int = 600) -> Program:
         c = draw(_of_the_pool(number, base, rng), base)
         parts = build(c)
         first = one(c, parts, rng)
+        drawn = rng.getstate()
         changed = two(c, first, rng) if first is not None else None
-        if changed is not None and _kept(render(c, parts), render(c, first), render(c, changed)):
+        rng.setstate(drawn)
+        other = two(c, parts, rng)
+        if other is not None and changed is not None and _kept(render(c, parts), render(c, first), render(c, changed)):
             name = f"{pair.first}+{pair.second}-{number}"
-            return Program(name, render(c, changed), c, pair.first, f"{one.name}+{two.name}", render(c, parts), pair.second)
+            halves = (render(c, first), render(c, other))
+            return Program(
+                name, render(c, changed), c, pair.first, f"{one.name}+{two.name}", render(c, parts), pair.second, halves
+            )  # fmt: skip
     raise ValueError(f"{pair.first}+{pair.second}: no program fits in {tries} tries")

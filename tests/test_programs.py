@@ -132,14 +132,25 @@ def test_the_last_line_is_read_with_what_is_not_a_number() -> None:
 def test_two_faults_are_right_only_when_the_first_leads_and_the_other_is_named() -> None:
     program = programs.both(programs.PAIRS[0], 0)
 
-    def right(*findings: tuple[str, str]) -> bool:
-        outcome = detection.Outcome({}, list(findings), [], "", "0", "", 1.0)
-        return detection.Variation(program, outcome, True).right
-
     first, second = program.code, program.second
+
+    def right(*findings: tuple[str, str], before: str = first) -> bool:
+        outcome = detection.Outcome({}, list(findings), [], "", "0", "", 1.0)
+        return detection.Variation(program, outcome, True, before).right
+
     assert right((first, "cause"), (second, "cause")) and right((first, "cause"), (second, "consequence"))
     assert not right((second, "cause"), (first, "cause")) and not right((first, "cause"), (second, "note"))
     assert not right((first, "latent"), (second, "cause")) and not right()
+    assert right((second, "cause"), (first, "cause"), before=second) and right((second, "cause"), (first, "cause"), before="")
+    assert not right((second, "cause"), (first, "note"), before="")
+
+
+@pytest.mark.slow
+def test_of_two_faults_the_first_is_the_one_whose_repair_gains_more() -> None:
+    pair = programs.Pair("U404", "W101")  # nothing moves without a step; a softmax too many costs some
+    program = programs.both(pair, 0)
+    assert detection.Measured(2)._before(program) == "U404"
+    assert all(half not in {program.source, program.twin, ""} for half in program.halves)
 
 
 @pytest.mark.slow

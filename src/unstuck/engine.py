@@ -83,11 +83,12 @@ def _compare(trace: Trace, symptom: Symptom) -> None:
     ):  # fmt: skip
         return
     last = [p for p in trace.facts.probes[-3:] if p.evaluation is not None]
+    scale = term.scale if term.scale and math.isfinite(term.scale) else 1.0  # probes hold what the script calls its loss
     if (
         symptom.chance is not None and term.kind in {"cross-entropy", "bce", "bce-logits", "soft-cross-entropy"}
         and not (term.label_smoothing or term.weight or term.pos_weight)
     ):  # fmt: skip
-        loss = min([symptom.loss, *([sum(p.evaluation or 0.0 for p in last) / len(last)] if last else [])])
+        loss = min([symptom.loss, *([sum(p.evaluation or 0.0 for p in last) / len(last) / scale] if last else [])])
         if loss <= ROOM * min(symptom.chance, symptom.base_rate or symptom.chance):
             return
         learn = learnable(trace)
@@ -176,7 +177,7 @@ def role(finding: Finding, symptom: Symptom) -> Role:
     """A fault that does not hold this training back is latent; what may be meant is a cause only where it is stuck.
 
     A fault with a floor of its own is a cause where most of what is left of the loss is that floor. A structural fact is a
-    cause until half of what there is to win has been won.
+    cause until all but a tenth of what there is to win has been won.
     """
     if finding.bearing == "harmless":
         return "note"
@@ -188,8 +189,10 @@ def role(finding: Finding, symptom: Symptom) -> Role:
         if symptom.loss is not None and symptom.chance:
             if finding.floor is not None and finding.floor > max(0.02 * symptom.chance, 0.5 * symptom.loss):
                 return "cause"
-            if finding.grade == "certain" and finding.bearing == "hinders" and symptom.loss > 0.5 * symptom.chance:
+            if finding.grade == "certain" and finding.bearing != "choice" and symptom.loss > ROOM * symptom.chance:
                 return "cause"
+        elif finding.grade == "certain" and finding.bearing != "choice" and not (symptom.accuracy or 0.0) > 1 - ROOM / 2:
+            return "cause"  # a loss without a level of its own: nothing says that this fault costs nothing
         if (
             symptom.constant_answer is not None
             and symptom.accuracy is not None

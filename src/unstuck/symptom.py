@@ -50,7 +50,10 @@ def symptom_of(trace: Trace) -> Symptom:
     if term is not None and symptom.loss is not None and symptom.loss < -1e-3 and term.kind in _NON_NEGATIVE:
         symptom.name = "diverging"
         symptom.reason = "the loss is below 0, where this loss cannot go with valid labels: it falls without bound"
-    recent = series.where(np.arange(len(series)) >= 0.8 * len(series)).measured("accuracy")
+    for share in (0.8, 0.5):  # looked at rarely where steps are short
+        recent = series.where(np.arange(len(series)) >= share * len(series)).measured("accuracy")
+        if len(recent):
+            break
     symptom.accuracy = float(recent.mean()) if len(recent) else None
     if term is not None and sum(term.labels.counts) > 0 and term.labels.kind in {"index", "binary", "one-hot"}:
         symptom.constant_answer = max(term.labels.counts) / sum(term.labels.counts)

@@ -105,7 +105,7 @@ class Data:
                     self.facts.inputs[i].nonfinite_share = max(self.facts.inputs[i].nonfinite_share, float(bad.mean()))
             self.arrays[i].append(part)
             self.bytes += part.nbytes
-            self.facts.inputs[i].rows += rows
+            self.facts.inputs[i].rows += len(part)
         self.rows += y.size if (tokens or self.paired) else rows
         if self.paired:
             keep = y.astype(np.int64, copy=True)

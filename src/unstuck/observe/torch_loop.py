@@ -589,7 +589,7 @@ class Observer:
             if not self.active or self.current is None or not self.looking or self.local.busy or parameters is None:
                 return original(*args, **kwargs)
             tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-            before = self.guarded(self._largest_gradient, tensors) if kind == "value" else None
+            before = self.guarded(self._gradients, tensors) if kind == "value" else None
             out = original(tensors, *args[1:], **{k: v for k, v in kwargs.items() if k != "parameters"})
             self.guarded(self.clipped, kind, threshold, out if kind == "norm" else before, sites.caller(2), tensors)
             return out
@@ -1765,8 +1765,10 @@ class Observer:
             labels.stats.calls += 1
         else:
             call = self.spy.losses[-1] if self.spy.losses else None
-            y = call.arguments.get("target") if call is not None else None
+            x, y = (call.arguments.get(name) for name in ("input", "target")) if call is not None else (None, None)
             if isinstance(y, torch.Tensor) and y.numel():
+                if kind == "l1" and isinstance(x, torch.Tensor) and x.shape == y.shape:
+                    return labels.regression(x.detach(), y, total, 1)
                 labels.stats.calls += 1
                 array = torch_values.numpy_of(y).astype(np.float64)
                 labels._real_targets(array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1))
@@ -2305,16 +2307,26 @@ class Observer:
             state.clip_factor = before / after if after > 0 else 1.0
 
     @staticmethod
-    def _largest_gradient(tensors: list[Any]) -> float:
+    def _gradients(tensors: list[Any]) -> list[tuple[Any, Any]]:
+        """(the gradient, a copy of what it holds now) of every tensor that has one."""
         grads = [p.grad for p in tensors if p.grad is not None and not p.grad.is_sparse and p.grad.numel()]
-        return max((float(g.abs().max()) for g in grads), default=0.0)
+        return [(g, g.detach().clone()) for g in grads]
 
     def clipped(self, kind: str, threshold: Any, before: Any, frame: Any, tensors: list[Any]) -> None:
-        """A clipping call: `before` is the norm (or the largest entry) that it met."""
+        """A clipping call: `before` is the norm that it met, or what the gradients were."""
         state = self.current
         if state is None or before is None or threshold is None:
             return
         state.clipped = True
+        times = None
+        if kind == "value":
+            # The step goes along the clipped gradient c; the loss falls along the gradient g itself: by c.g, not by c.c.
+            whole = sum(float(b.double().square().sum()) for _, b in before)
+            along = sum(float((b.double() * g.detach().double()).sum()) for g, b in before)
+            left = sum(float(g.detach().double().square().sum()) for g, _ in before)
+            if left > 0 and along > 0 and math.isfinite(whole):
+                state.clip_factor, times = along / left, whole / along
+            before = max((float(b.abs().max()) for _, b in before), default=0.0)
         place, limit, norm = sites.site(frame), float(threshold), float(before)
         known = next((c for c in state.facts.clippings if c.kind == kind and c.site == place), None)
         if known is None:
@@ -2328,6 +2340,7 @@ class Observer:
         known.calls += 1
         known.active += norm > limit
         known.met(norm)
+        known.times = times if times is not None else known.times
         if kind == "norm" and norm > limit > 0:
             here = {id(p) for p in tensors}
             trained = [(key, p) for key, (ref, _) in state.parameters.items() if (p := ref()) is not None]

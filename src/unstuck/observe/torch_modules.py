@@ -236,11 +236,12 @@ def formulas(order: list[Node], describe: Callable[[Node], tuple[Any, ...]]) -> 
     for node in order:
         if torch_graph.is_leaf(node) or torch_graph.op_name(node) != "log":
             continue
-        below, guarded = next(iter(torch_graph.children(node)), None), False
+        below, guarded, summed = next(iter(torch_graph.children(node)), None), False, False
         for _ in range(6):
             if below is None or torch_graph.is_leaf(below):
                 break
             op = torch_graph.op_name(below)
+            summed = summed or op in {"sum", "add"}
             if op in {"add", "clamp"}:
                 guarded = True
             elif op not in {"view", "squeeze", "unsqueeze", "gather", "index", "select", "slice", "copy", "cast", "expand", "sum"}:
@@ -258,8 +259,8 @@ def formulas(order: list[Node], describe: Callable[[Node], tuple[Any, ...]]) -> 
             found.append(Formula("log-of-softmax", place, None, smallest, dtype, guarded=guarded))
             continue
         exp = below if op == "exp" else next((c for c in torch_graph.children(below) if torch_graph.op_name(c) == "exp"), None)
-        if exp is None or op not in {"exp", "div", "sum"}:
-            continue
+        if exp is None or op not in {"exp", "div", "sum"} or (op == "exp" and not summed):
+            continue  # log(exp(x)) alone is a rate and its logarithm, no softmax
         result = getattr(exp, "_saved_result", None)
         under = next(iter(torch_graph.children(exp)), None)
         largest = None

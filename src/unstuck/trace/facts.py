@@ -284,6 +284,8 @@ class Clipping(msgspec.Struct):
     largest: float | None = None
     total: float = 0.0  # sum over the calls, for the mean
     site: Site | None = None
+    # For value: how many times what the step promises (to first order) one along the unclipped gradient would, at the last call.
+    times: float | None = None
 
     def met(self, norm: float) -> None:
         """One more norm (or largest entry) that it met."""

@@ -51,13 +51,13 @@ def check(trace: Trace) -> Finding | None:
     if not _asked(trace):
         return None
     learn = learnable(trace)
-    if learn is None or learn.classes < 2 or not learn.columns or not learn.enough:
+    if learn is None or learn.classes < 2 or not learn.columns or learn.found:
         return None
     evidence: list[Evidence] = []
     grade = "likely"
-    if learn.found:
-        return None
     shift = shifted(trace)
+    if not learn.enough and (shift is None or not shift.shift):
+        return None  # that nothing was found says nothing here; a shift that is found needs no power
     if shift is not None and shift.shift:
         summary = f"The labels belong to the inputs {abs(shift.shift)} row{'s' if abs(shift.shift) > 1 else ''} " + (
             "earlier." if shift.shift > 0 else "later."
@@ -81,6 +81,7 @@ def check(trace: Trace) -> Finding | None:
         grade,
         summary,
         bearing="blocks",
+        shown=symptom.of(trace).learns,  # by heart: what it learns is not what the inputs say
         evidence=evidence,
         locations=sites(*(x.site for x in trace.facts.loaders if x.taken), *(x.made for x in trace.facts.loaders if x.taken),
                         *(i.site for i in trace.facts.inputs)),
@@ -101,8 +102,9 @@ def _by_heart(trace: Trace) -> bool:
     given = next((i for i in trace.facts.inputs if i.distinct_rows and i.calls and i.rows), None)
     if given is None:
         return False
-    per_step = (given.shape or [1])[0]
-    once = given.distinct_rows / max(per_step, 1)
+    per_step = max((given.shape or [1])[0], 1)
+    # Of sequences the captured rows are contexts, many of them alike: the set they were cut from says when it is through.
+    once = (given.part_of or given.distinct_rows) / per_step
     series = trace.series
     if levels.steps(trace) < PASSES * once or given.distinct_rows >= given.rows:
         return False

@@ -59,17 +59,17 @@ def check(trace: Trace) -> Finding | None:
             return _finding(clipping, norm, [])
         if not (clipping.threshold > 0 and math.isfinite(norm)) or norm < TIMES * clipping.threshold:
             continue
-        evidence = _budget(trace, clipping, norm / clipping.threshold)
+        evidence = _budget(trace, clipping.times or norm / clipping.threshold)
         if evidence:
             return _finding(clipping, norm, evidence)
     return None
 
 
-def _budget(trace: Trace, clipping: Clipping, times: float) -> list[Evidence]:
+def _budget(trace: Trace, times: float) -> list[Evidence]:
     """What the steps promise in all, as clipped and without clipping; empty unless it is the clipping that decides.
 
-    With f = norm / threshold the step became -lr g / f instead of -lr g. Recorded is the product of the gradient itself,
-    as it was before clipping, with the step: lr |g|^2 / f. Without clipping it is f times as much.
+    Recorded is the product of the gradient g itself, as it was before clipping, with the step -lr c along the clipped one:
+    lr g.c. Without clipping it is lr g.g, which is `times` as much: norm / threshold where the norm was clipped.
     """
     now, level = levels.promised(trace), levels.chance(trace)
     if now is None or level is None:

@@ -68,6 +68,8 @@ def check(trace: Trace) -> Finding | None:
     if gaps[-1] <= GAP * level and answers is None and not burst:
         return None
     training, evaluation = late[-1]
+    if not burst and answers is None and (evaluation is None or evaluation > level - levels.BAND * level):
+        return None  # without it the network knows nothing either
     milder = min(0.5, max(0.1, round(1 - (strongest.p or 0), 2)))  # a keep probability in the wrong place is the usual slip
     if np.mean([g > GAP * level for g in gaps]) <= 0.5 and not tenfold:  # there the last probe alone is enough
         return None
