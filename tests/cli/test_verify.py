@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,12 +17,14 @@ import pytest
 from unstuck.cli import main, protect
 from unstuck.cli import verify as verify_verb
 from unstuck.cli.verify import is_budget, parse_budget
+from unstuck.engine import diagnose
 from unstuck.errors import UsageError
 from unstuck.experiments import search
 from unstuck.experiments.arms import ArmResult
 from unstuck.report import terminal
 from unstuck.rules import rules
 from unstuck.trace.facts import Run
+from unstuck.trace.storage import read_run
 from unstuck.trace.writer import Writer
 
 CHANCE = 1.6094379
@@ -222,3 +225,54 @@ def test_run_verify_end_to_end(tmp_path: Path) -> None:
     first = json.loads((tmp_path / "r.json").read_text())["findings"][0]
     assert (first["code"], first["verdict"]["name"]) == ("W112", "supported")
     assert json.loads((tmp_path / "t" / "verdicts.json").read_text())["format"] == 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ({"train.py": "of-another"}, "train.py has changed since this run."),
+        ({"train.py": ""}, "train.py was changed while it ran."),
+        ({"gone.py": "of-another"}, "gone.py is not there any more."),
+        ({}, "train.py has changed since this run."),  # no hashes: written after the run began
+    ],
+)
+def test_a_script_that_has_changed_since_the_run_is_not_run(
+    tmp_path: Path, world: dict[str, Any], capsys: pytest.CaptureFixture[str], sources: dict[str, str], words: str
+) -> None:
+    (tmp_path / "train.py").write_text("lr = 0.1\n")
+    path = recorded(tmp_path, sources)
+    assert call("verify", str(path)) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert words in said
+    assert "unstuck run train.py" in said
+    assert not world["arms"]
+
+
+def test_a_script_that_is_what_ran_is_run(tmp_path: Path, world: dict[str, Any]) -> None:
+    (tmp_path / "train.py").write_text("lr = 0.1\n")
+    right = hashlib.sha256(b"lr = 0.1\n").hexdigest()
+    call("verify", str(recorded(tmp_path, {"train.py": right})))
+    assert world["arms"]
+
+
+def test_run_verify_tells_where_a_file_was_changed_while_it_ran(tmp_path: Path, world: dict[str, Any]) -> None:
+    (tmp_path / "train.py").write_text("lr = 0.1\n")
+    record = read_run(recorded(tmp_path, {"train.py": ""}))
+    diagnosis = diagnose(record)
+    verify_verb.prove(diagnosis, record, 60.0)
+    verdict = diagnosis.worst.findings[0].verdict
+    assert verdict is not None
+    assert (verdict.name, verdict.reason) == ("not-verified", "train.py was changed while it ran")
+    assert not world["arms"]
+
+
+def recorded(where: Path, sources: dict[str, str]) -> Path:
+    """A trace of a training whose optimizer never steps, by a script in that folder."""
+    trace = rules()["U404"].sick()
+    writer = Writer(where / "trace")
+    writer.run(Run(script="train.py", directory=str(where), seconds=2.0, started=5.0, sources=sources))
+    for i, step in enumerate(trace.series.steps):
+        writer.row(0, int(step), tuple(float(trace.series[n][i]) for n in trace.series.columns))
+    writer.facts(trace.facts)
+    writer.close()
+    return where / "trace"

@@ -14,6 +14,8 @@ def app():
     import typer
 
     from unstuck import __version__
+    from unstuck.cli.demo import demo
+    from unstuck.cli.derive import derive
     from unstuck.cli.diagnose import diagnose
     from unstuck.cli.explain import explain
     from unstuck.cli.fix import fix
@@ -52,6 +54,8 @@ def app():
     cli.command()(value)
     cli.command()(explain)
     cli.command()(rules)
+    cli.command()(derive)
+    cli.add_typer(demo, name="demo")
     return cli
 
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unstuck.cli.diagnose import folder
+from unstuck.cli.fix import _again
 from unstuck.errors import UsageError
 
 if TYPE_CHECKING:
     from unstuck.experiments.arms import Target
     from unstuck.experiments.search import Progress
     from unstuck.findings import Diagnosis
+    from unstuck.trace.facts import Run
     from unstuck.trace.trace import RunRecord
 
 DEFAULT = "60s"
@@ -39,7 +41,8 @@ def verify(
 ) -> None:
     """Prove the fixes: the script runs again with nothing changed but the fix. Exit codes as of diagnose.
 
-    It runs in a copy of its directory; what it would write elsewhere is refused.
+    It runs in a copy of its directory; what it would write elsewhere is refused. A script that has changed since the run is
+    not run: what came of it would say nothing about this trace.
     """
     from unstuck import report
     from unstuck.engine import diagnose as diagnose_run
@@ -54,6 +57,9 @@ def verify(
     for file in output or []:
         report.check_writable(file)
     record = read_run(path)
+    changed = changed_since(record.run)
+    if changed:
+        raise UsageError(f"{changed} What would be tried is not what was seen. Run it again: {_again(record.run)}")
     result = diagnose_run(record)
     result.trace = trace
     prove(result, record, seconds, jobs=jobs, pool=pool, quiet=quiet)
@@ -62,6 +68,30 @@ def verify(
     for file in output or []:
         report.write(result, file)
     raise typer.Exit(result.exit_code)
+
+
+def changed_since(run: Run) -> str:
+    """Why the user's files are not what ran, a sentence on the first that is not; '' where nothing speaks against it.
+
+    Compared are the hashes that the run took; of a run that was killed, which has none, the script's time stamp.
+    """
+    from unstuck.repair import locate, stale
+
+    files = list(run.sources)
+    if not files and run.script and not run.script.startswith("-"):
+        files = [run.script]
+    for file in files:
+        path = locate(file, run)
+        try:
+            raw = Path(path).read_bytes() if path else None
+        except OSError:
+            if file in run.sources:
+                return f"{file} is not there any more."
+            continue  # that it cannot be run is said by the experiment itself
+        reason = stale(file, path, raw, {}, run) if raw is not None else ""
+        if reason:
+            return reason
+    return ""
 
 
 def parse_budget(text: str) -> float:
@@ -101,6 +131,13 @@ def prove(
     from unstuck.experiments import search, verdict
 
     before = len(diagnosis.run.notes)
+    changed = changed_since(record.run)
+    if changed:  # between the run and this moment, or while it ran
+        for finding in diagnosis.worst.findings:
+            if finding.role == "cause":
+                finding.verdict = verdict.not_verified(changed.rstrip("."))
+        diagnosis.run.notes.append(f"Nothing was run again: {changed}")
+        return
     with open_pool(pool, jobs) as workers, _progress(seconds, quiet) as progress:
         search.verify(diagnosis, record, seconds, workers, progress, target=target, spare=spare)
     told = [f.verdict for f in diagnosis.worst.findings if f.verdict is not None and f.verdict.name != "not-verified"]
