@@ -98,7 +98,7 @@ def _compare(trace: Trace, symptom: Symptom) -> None:
         if best is not None and loss - best.loss > ROOM * learn.base + 2 * best.gain_error:
             symptom.underachieves = True
             symptom.reason = (
-                f"it falls, but {best.name} reaches {best.loss:.3g} nats on {best.rows:,} of the training's own samples "
+                f"it falls, but a {best.name} reaches {best.loss:.3g} nats on {best.rows:,} of the training's own samples "
                 "(cross-validated)"
             )
         return
@@ -112,7 +112,7 @@ def _compare(trace: Trace, symptom: Symptom) -> None:
     if best is not None and best.accuracy - accuracy > ROOM / 2 + 3 * (0.25 / best.rows) ** 0.5:
         symptom.underachieves = True
         symptom.reason = (
-            f"it falls, but {best.name} answers {best.accuracy:.0%} of {best.rows:,} of the training's own samples right "
+            f"it falls, but a {best.name} answers {best.accuracy:.0%} of {best.rows:,} of the training's own samples right "
             f"(cross-validated), the network {accuracy:.0%}"
         )
 

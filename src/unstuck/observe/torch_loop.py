@@ -1475,8 +1475,8 @@ class Observer:
                 isinstance(p, torch.nn.Parameter) or key in state.parameters or self._held(p) or plain
             ):
                 tensors.setdefault(key, p)
-        if plain and tensors:
-            # Weights without a module: those that stand in one optimizer with a reached one are the model.
+        if tensors:
+            # Weights without a module, or of one that was called on the way: what stands in one optimizer with them is trained too.
             for optimizer in list(self.optimizer_made):
                 held_here = [p for g in getattr(optimizer, "param_groups", ()) for p in g["params"]]
                 if any(id(p) in tensors for p in held_here):
