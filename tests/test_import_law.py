@@ -20,7 +20,7 @@ LAW = {
     "symptom": {"trace", "findings", "theory", "stats"},
     "rules": {"trace", "findings", "theory", "stats", "symptom"},
     "engine": {"trace", "findings", "symptom", "rules"},
-    "observe": {"trace"},
+    "observe": {"trace", "losses"},
     "experiments": {"trace", "findings", "stats", "symptom", "engine", "observe"},
     "repair": {"trace", "findings"},
     "report": {"trace", "findings", "engine"},

@@ -328,6 +328,17 @@ def _found(
     )
 
 
+def own_call(node: Node) -> tuple[Any, Any, Any, Any] | None:
+    """(logits, target, weight, options) of a loss of `unstuck.losses`; None for any other node, and once its graph is freed."""
+    if not getattr(getattr(node, "_forward_cls", None), "__module__", "").startswith("unstuck.losses."):
+        return None
+    try:
+        logits, target, weight, *_ = node.saved_tensors
+        return (logits, target, weight, node.o) if logits.shape[:1] == target.shape[:1] or logits.dim() == 1 else None
+    except (AttributeError, RuntimeError, ValueError):
+        return None
+
+
 def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
     """(term, False) at a loss; (None, True) inside the arithmetic of a loss; (None, False) where the model begins."""
     base, op = base_name(node), op_name(node)
@@ -342,6 +353,15 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
             if inner is not None:
                 return _found("cross-entropy", node, _first(inner), via, flags=frozenset({"log(softmax)"})), False
         return _found(kind, node, below, via), False
+    own = own_call(node) if base in {"FusedCrossEntropy", "FusedBinaryCrossEntropy"} else None
+    if own is not None and base == "FusedBinaryCrossEntropy":
+        return _found("bce-logits", node, _first(node), via, flags=frozenset({"own"})), False
+    if own is not None:
+        _, target, _, asked = own
+        kind = "soft-cross-entropy" if target.is_floating_point() else "cross-entropy"
+        kind = kind if asked.loss == "cross-entropy" else "unknown"
+        plain = via._replace(coefficient=None) if asked.z_loss else via
+        return _found(kind, node, _first(node), plain, flags=frozenset({"own"})), False
     if op == "log_softmax":
         if via.pick_kind == "index":
             return _found("cross-entropy", node, _first(node), via, flip=True, flags=frozenset({"hand"})), False
@@ -951,6 +971,18 @@ def _mixed(pieces: list[tuple[int, str]], axes: list[int]) -> Axes:
 
 def options(term: LossTerm, node: Node) -> None:
     """Options that a fused loss node saved: weight, pos_weight, reduction, ignore_index."""
+    own = own_call(node)
+    if own is not None:
+        _, target, weight, asked = own
+        term.reduction, term.label_smoothing = asked.reduction, asked.label_smoothing
+        if term.kind == "bce-logits":
+            term.sample_weighted = weight is not None
+            positive = node.saved_tensors[3]
+            term.pos_weight = [float(w) for w in positive.flatten()] if positive is not None and positive.numel() <= 4096 else None
+        else:
+            term.ignore_index = None if target.is_floating_point() else asked.ignore_index
+            term.weight = [float(w) for w in weight] if weight is not None and weight.numel() <= 4096 else term.weight
+        return
     reduction = getattr(node, "_saved_reduction", None)
     if reduction is not None:
         term.reduction = {0: "none", 1: "mean", 2: "sum"}.get(int(reduction), "")

@@ -19,6 +19,7 @@ import functools
 import gc
 import math
 import os
+import sys
 import threading
 import time
 import weakref
@@ -219,6 +220,8 @@ class Observer:
         # The one training of a script whose steps are short and all alike: between the steps that are looked at, only
         # the loss is noted. None while anything is unusual.
         self.short: State | None = None
+        self.telemetry: Any = None  # unstuck.losses.telemetry, where the script uses those losses
+        self.heard: list[tuple[int, Any]] = []  # (autograd's number at the call, what that loss knew)
         self.looking = True
         self.restore: list[Callable[[], None]] = []
         self.restore_apply: Callable[[], None] = lambda: None
@@ -1712,6 +1715,17 @@ class Observer:
             if t.shape != p.shape:
                 return torch_values.UNKNOWN
             return labels.binary(p, t, None, logits=False)
+        own = torch_graph.own_call(node) if "own" in recipe.flags else None
+        if own is not None:
+            logits, target, *_ = own
+            term.target_shape = term.target_shape or list(target.shape)
+            if kind == "bce-logits":
+                return labels.binary(logits, target, total, logits=True)
+            seen = self._heard(node, logits)
+            if kind == "soft-cross-entropy":
+                return labels.soft(logits.detach().log_softmax(1 if logits.dim() > 1 else 0), target, total)
+            labels.stats.kind = labels.stats.kind or "index"
+            return labels.index(logits if seen is not None else logits.detach().log_softmax(1), target, total, seen)
         if kind in {"cross-entropy", "nll"}:
             if "fused" in recipe.flags or kind == "nll" or node.name().startswith("NllLoss"):
                 y = node._saved_target
@@ -1778,6 +1792,26 @@ class Observer:
             NAN,
             NAN,
         )
+
+    def _heard(self, node: Any, logits: Any) -> Any:
+        """The telemetry of a call of `unstuck.losses`; None where nobody listened yet. It has the numbers of the loss's own pass:
+        nothing wide as the logits is computed a second time."""
+        if self.telemetry is None:
+            room = sys.modules.get("unstuck.losses.telemetry")
+            if room is None:
+                return None
+            self.telemetry = room
+            room.listeners.append(self._hear)
+            self.restore.append(lambda: room.listeners.remove(self._hear))
+            return None
+        rows = logits.numel() // max(1, logits.shape[1 if logits.dim() > 1 else 0])
+        number = node._sequence_nr()  # taken before its forward ran, which is where it was heard
+        return next((t for n, t in self.heard if n > number and t.predicted.numel() == rows), None)
+
+    def _hear(self, seen: Any) -> None:
+        if self.active and not self.local.busy:
+            self.heard.append((torch_spy.sequence(), seen))
+            del self.heard[:-4]
 
     def _by_hand(self, recipe: Recipe, node: Any, loss: Any) -> tuple[Any, Any]:
         pick = torch_graph.follow(loss.grad_fn, recipe.pick) if recipe.pick is not None else None

@@ -75,8 +75,9 @@ class Labels:
 
     # ---------------------------------------------------------------- class indices
 
-    def index(self, log_probs: Any, targets: Any, total: float | None) -> Level:
-        """Index targets against log-probabilities [N, C, d1..]. `total`: the loss where the root is exactly this term."""
+    def index(self, log_probs: Any, targets: Any, total: float | None, seen: Any = None) -> Level:
+        """Index targets against log-probabilities [N, C, d1..]. `total`: the loss where the root is exactly this term. `seen`: the
+        telemetry of a loss of ours; then only the shape of log_probs is looked at."""
         term, stats = self.term, self.stats
         classes = int(log_probs.shape[1]) if log_probs.dim() > 1 else int(log_probs.shape[0])
         y = numpy_of(targets).reshape(-1)
@@ -105,6 +106,8 @@ class Labels:
         batch = np.bincount(kept, minlength=classes)
         chance, base = self._levels(batch, classes)
         self.counts += batch
+        if seen is not None:
+            return Level(total if total is not None else NAN, chance, base, self._answers(numpy_of(seen.predicted), y, classes)[0])
         accuracy, nll = self._hits(log_probs, y, classes, need_loss=total is None)
         return Level(total if total is not None else nll, chance, base, accuracy)
 
@@ -144,14 +147,28 @@ class Labels:
 
     def _hits(self, log_probs: Any, y: np.ndarray, classes: int, need_loss: bool) -> tuple[float, float]:
         rows = rows_of(log_probs)
-        label = y[: len(rows)]
+        accuracy, label, keep = self._answers(rows.argmax(1), y[: len(rows)], classes)
+        rows = rows[keep]
+        nll = NAN
+        if need_loss and len(label):
+            picked = -rows[np.arange(len(label)), label].astype(np.float64)
+            w = self._weight[label] if self._weight is not None else np.ones(len(label))
+            eps = self.term.label_smoothing
+            nll = float((w * picked).sum() / w.sum()) if w.sum() > 0 else NAN
+            if eps:
+                wide = -rows.astype(np.float64) * (self._weight if self._weight is not None else 1.0)
+                nll = (1 - eps) * nll + eps / classes * float(wide.sum() / w.sum())
+        return accuracy, nll
+
+    def _answers(self, guess: np.ndarray, label: np.ndarray, classes: int) -> tuple[float, np.ndarray, Any]:
+        """(accuracy, the labels that count, which rows they are); the answers go into the window of recall and shares."""
+        keep: Any = slice(None)
         if self.term.ignore_index is not None:
-            keep = (label != self.term.ignore_index) & (label >= 0) & (label < classes)
-            if not keep.all():
-                rows, label = rows[keep], label[keep]
+            mask = (label != self.term.ignore_index) & (label >= 0) & (label < classes)
+            if not mask.all():
+                keep, guess, label = mask, guess[mask], label[mask]
         if not len(label):
-            return NAN, NAN
-        guess = rows.argmax(1)
+            return NAN, label, keep
         right = guess == label
         if classes <= MAX_CLASSES:
             recent = self._recent[0]
@@ -162,16 +179,7 @@ class Labels:
             if self._recent_calls >= WINDOW:
                 self._recent = [np.zeros_like(recent), recent]
                 self._recent_calls = 0
-        nll = NAN
-        if need_loss:
-            picked = -rows[np.arange(len(label)), label].astype(np.float64)
-            w = self._weight[label] if self._weight is not None else np.ones(len(label))
-            eps = self.term.label_smoothing
-            nll = float((w * picked).sum() / w.sum()) if w.sum() > 0 else NAN
-            if eps:
-                wide = -rows.astype(np.float64) * (self._weight if self._weight is not None else 1.0)
-                nll = (1 - eps) * nll + eps / classes * float(wide.sum() / w.sum())
-        return float(right.mean()), nll
+        return float(right.mean()), label, keep
 
     def _resize(self, classes: int) -> None:
         self.counts = np.zeros(classes)
