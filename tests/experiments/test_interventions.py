@@ -586,6 +586,42 @@ def test_reinitialise_modules(init: str) -> None:
     assert np.mean(control.losses[-5:]) > 0.5
 
 
+@pytest.mark.parametrize(
+    "sigmoid", [nn.Sigmoid(), lambda h: torch.sigmoid(h), lambda h: h.sigmoid()], ids=["module", "torch", "method"]
+)
+def test_sigmoids_between_layers_become_relu_and_one_before_the_loss_stays(sigmoid: Any) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sigmoid(self.b(sigmoid(self.a(x))))
+
+    torch.manual_seed(0)
+    net, x = Net(), torch.randn(5, 3)
+    with apply(Intervention("rectify-sigmoids")) as applied:
+        changed = net(x)
+    assert applied.count == 1
+    assert torch.equal(changed, torch.sigmoid(net.b(torch.relu(net.a(x)))))
+    assert not torch.allclose(changed, net(x))
+
+
+def test_reinitialised_recurrent_weights_are_orthogonal_gate_by_gate() -> None:
+    with apply(Intervention("reinitialise")) as applied:
+        torch.manual_seed(0)
+        rnn = torch.nn.LSTM(3, 8)
+        with torch.no_grad():
+            rnn.weight_hh_l0.fill_(5.0)
+        before = torch.random.get_rng_state()
+        rnn(torch.randn(4, 2, 3))
+    assert applied.count == 4
+    for gate in rnn.weight_hh_l0.detach().split(8):
+        assert torch.allclose(gate @ gate.T, torch.eye(8), atol=1e-5)
+    assert rnn.weight_ih_l0.abs().max() <= 8**-0.5 + 1e-6  # as torch draws it
+    torch.random.set_rng_state(before)
+
+
 def test_reinitialise_tensors_and_the_batches_stay_the_same() -> None:
     source = """
 w1, b1, w2 = (torch.zeros(D, 16).requires_grad_(), torch.zeros(16).requires_grad_(), torch.zeros(16, K).requires_grad_())

@@ -14,7 +14,7 @@ from unstuck.engine import diagnose
 from unstuck.experiments import verdict
 from unstuck.experiments.arms import ArmResult
 from unstuck.experiments.verdict import Arms, Known, judge
-from unstuck.findings import Evidence, Verdict
+from unstuck.findings import Evidence, Finding, Fix, Intervention, Verdict
 from unstuck.rules import rules
 from unstuck.trace.facts import Run
 from unstuck.trace.trace import RunRecord
@@ -153,10 +153,36 @@ def test_a_loss_without_a_chance_level_is_measured_against_where_it_began() -> N
     assert of([real(0.98)], [real(0.9)], Known(reference=0.9, recorded_steps=STEPS)).name == "refuted"  # only the mean
 
 
-def test_class_weights_are_judged_by_neither_loss_nor_accuracy() -> None:
-    found = of([arm(0.8, accuracy=0.97)], [arm(0.7, accuracy=0.9)], kind="class-weights")
-    assert found.name == "not-verified"
-    assert "recall" in found.reason
+def test_class_weights_are_judged_by_the_mean_of_the_recalls_from_three_seeds_on() -> None:
+    def with_recalls(balanced: list[float]) -> list[ArmResult]:
+        arms = [arm(0.8, accuracy=0.9, seed=i) for i in range(len(balanced))]
+        return [msgspec.structs.replace(a, balanced=b, classes=2) for a, b in zip(arms, balanced)]
+
+    control = with_recalls([0.5, 0.51, 0.5])
+    found = of(control, with_recalls([0.94, 0.96, 0.95]), kind="class-weights")
+    assert found.name == "supported"
+    assert "reaches balanced accuracy 95%" in found.reason
+    assert "it has 50%" in found.reason
+    assert found.skill_fixed is None
+    first = of(control[:1], with_recalls([0.94]), kind="class-weights")
+    assert (first.name, first.seeds) == ("inconclusive", 1)
+    assert of(control, with_recalls([0.51, 0.5, 0.5]), kind="class-weights").name == "refuted"
+    without = of([arm(0.8, accuracy=0.9)], [arm(0.8, accuracy=0.9)], kind="class-weights")
+    assert without.name == "not-verified"
+    assert "recalls" in without.reason
+
+
+def test_an_arm_that_gets_past_the_error_of_the_recorded_run() -> None:
+    nan = [math.nan] * STEPS
+    crash = msgspec.structs.replace(
+        arm(0.0, symptom="crashed", reason="RuntimeError"), losses=nan, skills=nan, final_loss=math.nan, final_skill=math.nan
+    )
+    found = of([crash], [arm(0.8)], Known(recorded_steps=6))
+    assert found.name == "supported"
+    assert found.reason.endswith("unchanged it ends with RuntimeError")
+    still = of([crash], [crash], Known(recorded_steps=6))
+    assert (still.name, still.reason) == ("refuted", "ends with RuntimeError with the fix and without")
+    assert verdict.reproduces({1: 0.7}, "too-early", crash, Known())[0]
 
 
 def test_a_loss_that_is_no_number_is_the_worst() -> None:
@@ -220,6 +246,33 @@ def test_does_the_rerun_show_what_was_recorded() -> None:
 
 def diagnosed():
     return diagnose(RunRecord(Run(script="train.py", started=123.5), [rules()["W101"].sick()]))
+
+
+def test_a_finding_that_the_experiments_made_comes_back_whole(tmp_path: Path) -> None:
+    first = diagnosed()
+    made = Finding(
+        "D203", "unnormalised-inputs", "likely", "Found by experiment: standardising the inputs makes it learn.",
+        evidence=[Evidence("Standardising the inputs makes it learn.", source="experiment")],
+        fix=Fix("As in the experiment.", "unsafe", intervention=Intervention("standardise-inputs")), verdict=Verdict("supported"),
+    )  # fmt: skip
+    first.worst.findings.insert(0, made)
+    verdict.save(first, tmp_path)
+    again = diagnosed()
+    verdict.load(again, tmp_path)
+    assert again.worst.findings[0] == made
+    assert [f.code for f in again.worst.findings] == [f.code for f in first.worst.findings]
+
+
+def test_the_fix_that_worked_comes_back_in_place_of_the_one_that_did_not(tmp_path: Path) -> None:
+    first = diagnosed()
+    found = first.worst.findings[0]
+    found.verdict = Verdict("supported")
+    found.fix = Fix("As in the experiment.", "unsafe", intervention=Intervention("adaptive-optimizer", {"lr": 0.01}))
+    verdict.save(first, tmp_path)
+    again = diagnosed()
+    assert again.worst.findings[0].fix != found.fix
+    verdict.load(again, tmp_path)
+    assert again.worst.findings[0].fix == found.fix
 
 
 def test_verdicts_come_back_from_the_folder(tmp_path: Path) -> None:

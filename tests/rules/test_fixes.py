@@ -18,6 +18,7 @@ except ImportError:  # the room of experiments is not there
 # mean the whole training carry no line: two rules that ask for the same experiment then ask for it in the same words.
 LINE = {"file", "line"}
 REQUIRED: dict[str, set[str]] = {
+    "rectify-sigmoids": set(),
     "remove-activation": {"activation", *LINE},
     "insert-activation": {"activation"},
     "replace-loss": {"loss", "from"},

@@ -161,6 +161,7 @@ def test_new_draws_are_a_lottery_until_four_of_each_agree() -> None:
     assert paired.separated([0.0] * 2, [0.8] * 2) == pytest.approx(4 / 27)
     assert paired.separated([0.0], [0.8]) == 1.0
     assert paired.separated([0.0, 0.8], [0.8, 0.8]) == 1.0
+    assert paired.separated([], [0.8]) == paired.separated([0.0, 0.0], []) == 1.0
     # By brute force, at the worst chance of learning.
     rng = np.random.default_rng(7)
     p = 4 / 7
@@ -168,3 +169,16 @@ def test_new_draws_are_a_lottery_until_four_of_each_agree() -> None:
     draws[:, 0] = False  # the run that was complained about
     alike = (~draws[:, 1:4]).all(1) & draws[:, 4:].all(1)
     assert alike.mean() == pytest.approx(paired.separated([0.0] * 4, [0.8] * 4), abs=1e-3)
+
+
+def test_new_draws_count_against_controls_that_learn_a_little_where_all_of_five_lie_above_all() -> None:
+    controls = [0.07, 0.11, 0.42, 0.1, 0.06]
+    assert paired.separated(controls, [0.9, 0.8, 0.95, 0.9, 0.85]) == pytest.approx(1 / 126)
+    assert paired.separated(controls[:4], [0.9] * 4) == pytest.approx(1 / 35)
+    assert paired.separated(controls, [0.9, 0.8, 0.95, 0.9, 0.5]) == 1.0  # not FAR above the best control
+    assert paired.separated(controls, [0.9, 0.8, 0.95, 0.9, 0.05]) == 1.0
+    # By brute force: draws of one skewed distribution, the first control aside.
+    rng = np.random.default_rng(11)
+    draws = rng.exponential(size=(200_000, 9)) ** 3
+    above = draws[:, 4:].min(1) > draws[:, :4].max(1)
+    assert above.mean() == pytest.approx(1 / 126, abs=1e-3)

@@ -28,6 +28,7 @@ from unstuck.trace.trace import RunRecord, Trace
 NAN = math.nan
 NO_TIME = "the time was over before it ran"
 LONGEST_ARM = 3600.0  # seconds, where nobody sets a deadline
+SEEN = 10  # rows of a class in a window, for its recall to count
 SHORTEST_ARM = 0.3  # seconds; with less time left no arm is started
 LONGEST_PLACE = 45  # characters of the folder for temporary files
 FILES_READ = 40  # source files that are searched for imports
@@ -79,6 +80,9 @@ class ArmResult(msgspec.Struct):
     final_loss: float = NAN  # mean over the last fifth, at most 50 steps
     final_skill: float = NAN
     accuracy: float | None = None
+    # Mean of the recalls of the classes in the last window of steps, and how many classes that are; NaN where no two were seen.
+    balanced: float = NAN
+    classes: int = 0
     symptom: str = ""
     steps: int = 0
     seconds: float = 0.0  # wall time, start and end of the process included
@@ -243,6 +247,10 @@ def collect(directory: Path, training: int | None, steps: int) -> ArmResult:
         symptom=symptom.name,
         steps=last,
     )
+    labels = trace.facts.term.labels if trace.facts.term is not None else None
+    recalls = [h / n for h, n in zip(labels.hits, labels.seen) if n >= SEEN] if labels is not None else []
+    if len(recalls) > 1:
+        result.balanced, result.classes = sum(recalls) / len(recalls), len(recalls)
     if math.isnan(result.final_skill) and symptom.chance:
         result.final_skill = 1.0 - result.final_loss / symptom.chance  # on short steps chance is measured now and then
     if not np.isfinite(losses).any() and symptom.name != "non-finite":

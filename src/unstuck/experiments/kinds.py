@@ -44,6 +44,7 @@ MEANING: dict[str, str] = {
     "full-precision": "What was cast to half precision or bfloat16 stays float32.",
     "widen": "The narrowest hidden layer of a plain nn.Sequential stack gets more units (layer, width).",
     "add-activation": "ReLU between linear layers that follow each other directly.",
+    "rectify-sigmoids": "ReLU in place of a sigmoid between layers; one before a loss stays.",
     # the data
     "standardise-inputs": "Inputs get mean 0 and standard deviation 1 by the statistics of the first batches.",
     "shift-labels": "Input i is paired with label i + offset (offset, way: open, cyclic, batch).",

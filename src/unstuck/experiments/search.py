@@ -5,15 +5,19 @@ The order follows what is worth knowing first:
    that follows could prove anything, and the search ends.
 2. the placebo, a control of a second seed (is the fault a lottery?), the other causes' fixes. Where the first fix did not
    settle it, or where its disease has look-alikes that leave the same traces, the look-alikes' standard interventions too.
-3. where no single fix explains, or a fault that is certain stays without effect: fixes together. Of two faults each alone
+3. where nothing that was named helps: the standard interventions of what this script does (it clips, decays, drops) and of
+   what helps most often.
+4. where no single fix explains, or a fault that is certain stays without effect: fixes together. Of two faults each alone
    may keep a training stuck, so that either fix alone does nothing. Each member is then judged by leaving it out.
-4. more seeds, up to five, for what is still undecided, the largest gain first.
+5. more seeds, up to five, for what is still undecided, the largest gain first.
 Every arm has the same number of steps: as many as were recorded, or as the two arms of 1 come to in a quarter of the
 budget. Nothing has to be guessed about the speed of the script for that.
 
 The engine's order is changed only by what was shown. Supported findings come first: a fault that is certain before a tuning
 of the steps (a longer learning rate helps many a network whose wiring is wrong), then the larger gain; gains that differ by
-less than EQUAL keep the engine's order. Refuted findings become latent. The exception is a certain fault while which nothing
+less than EQUAL keep the engine's order. What makes it learn although no rule named it becomes a finding of its own: the
+experiment is its evidence. Of several such with equal gains a change that names one thing comes before the length of the step,
+which makes up for many others (PLAIN). Refuted findings become latent. The exception is a certain fault while which nothing
 can be learned at all: if no other fix made the training learn either, it stays a cause, for there is a second one.
 """
 
@@ -28,12 +32,14 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from unstuck import engine
 from unstuck.experiments import verdict as verdicts
 from unstuck.experiments.arms import NO_TIME, Arm, ArmResult, Target, run_arms
 from unstuck.experiments.kinds import SUPPORTED
 from unstuck.experiments.verdict import Arms, Known, judge, not_verified
-from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Intervention, Training, Verdict
+from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Fix, Intervention, Training, Verdict
 from unstuck.stats import paired
+from unstuck.trace.facts import Facts, Site
 from unstuck.trace.trace import RunRecord, Trace
 
 Progress = Callable[[int, int, str], None]  # (arms done, arms planned, what is being tried)
@@ -44,19 +50,22 @@ TOGETHER = "together"  # arguments: {"fixes": a JSON list of Interventions}
 EQUAL = 0.1  # of the skill: gains that differ by less are equal
 ROUNDS = 4  # rounds of arms, one after the other, among which the budget is divided
 MEMBERS = 3  # fixes run together
+LONGER = 300  # steps of an arm at least, where the recorded run ended in an error
 
 _HIGH = (Intervention("scale-learning-rate", {"factor": 0.1}), Intervention("scale-learning-rate", {"factor": 0.01}))
 _LOW = (Intervention("scale-learning-rate", {"factor": 10.0}), Intervention("scale-learning-rate", {"factor": 100.0}))
 _INIT = (Intervention("reinitialise"),)
 _INPUTS = (Intervention("standardise-inputs"),)
-_ADAPTIVE = (Intervention("adaptive-optimizer"),)
+_ADAPTIVE = (Intervention("adaptive-optimizer"), Intervention("adaptive-optimizer", {"lr": 0.01}))
 _WIDE = (Intervention("widen"),)
 _UNCLIPPED = (Intervention("no-clipping"),)
 _NO_DECAY = (Intervention("scale-weight-decay", {"factor": 0.0}),)
+_LITTLE_DROPOUT = (Intervention("set-dropout", {"p": 0.1}),)
+_RECTIFIED = Intervention("rectify-sigmoids")
 # Standard interventions by the disease they would cure.
 STANDARD: dict[str, tuple[Intervention, ...]] = {
     "S501": _HIGH, "S502": _LOW, "I602": _INIT, "D203": _INPUTS, "S505": _ADAPTIVE, "I605": _WIDE, "G305": _UNCLIPPED,
-    "S503": _NO_DECAY,
+    "S503": _NO_DECAY, "S504": _LITTLE_DROPOUT, "G303": _ADAPTIVE,
 }  # fmt: skip
 # Disease -> diseases that leave the same traces and have a standard intervention; the likeliest confusion first.
 LOOKALIKES: dict[str, tuple[str, ...]] = {
@@ -64,7 +73,8 @@ LOOKALIKES: dict[str, tuple[str, ...]] = {
     # enter the same product, and a step thrown far leaves dead units behind whatever threw it.
     "S501": ("I602", "D203"),
     "I602": ("S501", "D203"),
-    "I603": ("S501", "I602", "D203"),
+    # A narrow layer of ReLUs is dead where all of its few units are off (Lu et al. 2020, Dying ReLU and initialization).
+    "I603": ("S501", "I602", "D203", "I605"),
     "I604": ("S501", "I602", "D203"),
     "G304": ("S501", "I602", "D203"),
     "N701": ("S501", "I602", "D203"),
@@ -83,6 +93,11 @@ LOOKALIKES: dict[str, tuple[str, ...]] = {
 }
 # Where the engine names no cause of a training that is stuck: what helps most often.
 ANYTHING = ("S502", "S501", "D203", "S505", "I602")
+# Of equal gains the first: labels and inputs, what the script adds to the plain update, the weights, the length of the step, and
+# last what changes more than one thing at once.
+PLAIN = ("D202", "D203", "G305", "S503", "S504", "I602", "S501", "S502", "G303", "S505", "I605")
+SATURATING = 3  # layers of sigmoid or tanh: what Adam makes up for there is the gradient's way through them
+SHIFTED = 3.0  # times the score at 0: the best shift of the labels is worth trying although others come near it
 
 
 class Candidate(NamedTuple):
@@ -161,10 +176,14 @@ class _Search:
         self.began = time.monotonic()
         self.deadline = self.began + budget
         self.jobs = max(int(getattr(pool, "jobs", 2)), 1)
-        self.candidates = candidates(self.training)
+        self.candidates = candidates(self.training, self.trace)
         # Of each arm: those of the recorded run, or what the first ones came to in their share of the budget.
         self.steps = max(self.training.steps, 1)
         self.share = budget / min(ROUNDS, max(1, math.ceil((2 + len(self.candidates)) / self.jobs)))
+        self.error = _ended_by(record)
+        if self.error:
+            # How long the script would have gone on nobody knows; what matters is whether an arm gets past the error and learns.
+            self.steps = max(2 * self.steps, LONGER)
         self.results: dict[str, dict[int, ArmResult]] = {}
         self.ends: dict[int, float] = {}  # skill at the end of a result, by its identity: long runs have long lists
         self.planned = 0
@@ -194,10 +213,11 @@ class _Search:
                     self.fetch([(None, seed), (first.intervention, seed)])
         settled = self._verdict(first).name == "supported"
         rest = [c for c in self.candidates[1:] if not settled or (c.finding is not None and c.finding.role == "cause")]
-        if settled and first.finding is not None and first.finding.grade != "certain":
+        if settled and (first.finding is None or first.finding.grade != "certain"):
             # Its look-alikes may do as well, and better; more of the same need not be tried.
-            rest = [c for c in self.candidates[1:] if c.finding is not first.finding]
+            rest = [c for c in self.candidates[1:] if c.finding is None or c.finding is not first.finding]
         self.fetch([(PLACEBO, 0), (None, 1), *((c.intervention, 0) for c in rest)])
+        self._suspects()
         self._together()
         for seed in range(1, paired.MOST):
             open_ = self._undecided()
@@ -223,10 +243,21 @@ class _Search:
             for arm, result in self.run(self.record, wave, self.pool, end or self.deadline, training=training):
                 if result.reason == NO_TIME and not result.ok:
                     continue
-                self.results.setdefault(key_of(arm.intervention), {})[arm.seed] = result
+                self.results.setdefault(key_of(arm.intervention), {})[arm.seed] = self._crashed(result)
                 done += 1
                 waiting = [a for a in wave if a.seed not in self.results.get(key_of(a.intervention), {})]
                 self.progress(done, self.planned, _telling(waiting[: self.jobs]))
+
+    def _crashed(self, result: ArmResult) -> ArmResult:
+        """An arm that ends with the error of the recorded run has shown something: from there on it learns nothing."""
+        if not self.error or result.ok or self.error not in result.reason.split(":")[0]:
+            return result
+        rows = {name: getattr(result, name)[: self.steps] for name in ("losses", "skills", "accuracies")}
+        rows = {name: row + [math.nan] * (self.steps - len(row)) for name, row in rows.items()}
+        return msgspec.structs.replace(
+            result, ok=True, reason=self.error, symptom=verdicts.CRASHED, steps=self.steps, final_loss=math.nan,
+            final_skill=math.nan, **rows,
+        )  # fmt: skip
 
     def _late(self) -> bool:
         """Is there no time left for another arm of the length seen so far?"""
@@ -256,6 +287,21 @@ class _Search:
                 self.unfit = self.control_says[0].lower() + self.control_says[1:]
                 self.unrepeatable = True
         return not self.unfit
+
+    def _suspects(self) -> None:
+        """Where nothing that was named explains: what this script does besides the plain update, and what helps most often."""
+        causes = [f for f in self.training.findings if f.role == "cause"]
+        if not _sick(self.training) or any(self._verdict(c).name == "supported" for c in self.candidates):
+            return
+        tried = {id(c.finding) for c in self.candidates if self._ran(c) and self._verdict(c).name != "not-verified"}
+        if any(f.grade == "certain" and id(f) not in tried for f in causes):
+            return  # a fault that is certain and cannot be put to the test is answer enough
+        known = {c.key for c in self.candidates}
+        more = [c for c in suspects(self.trace) if c.key not in known]
+        if any(math.isfinite(self._gain(c)) and self._gain(c) >= paired.FAR for c in self.candidates):
+            more = [c for c in more if c.code not in (*ANYTHING, "G303")]  # one of them helps, and wants seeds rather than company
+        self.candidates += more
+        self.fetch([(c.intervention, 0) for c in more])
 
     def _together(self) -> None:
         """Fixes of findings on top of the best one, or all of them where none helps alone."""
@@ -293,11 +339,18 @@ class _Search:
         open_ = [c for c in self.candidates if self._ran(c) and self._verdict(c).name == "inconclusive"]
         final = ("does not explain", "too few to see", "a change that does nothing")  # no number of seeds changes these
         open_ = [c for c in open_ if not any(words in self._verdict(c).reason for words in final)]
-        proven = [c for c in self.candidates if c.finding is not None and self._verdict(c).name == "supported"]
+        proven = [c for c in self.candidates if self._verdict(c).name == "supported"]
         if proven:  # then only what the engine named as well, or what does clearly better
             best = max(map(self._gain, proven)) + EQUAL
             open_ = [c for c in open_ if (c.finding is not None and c.finding.role == "cause") or self._gain(c) > best]
-        chosen = sorted(open_, key=lambda c: (c is not self.candidates[0], -self._gain(c)))[:2]
+        most = max(map(self._gain, open_), default=0.0)
+
+        def turn(c: Candidate) -> tuple[bool, bool, int, float]:
+            """Of equal gains what would be credited with them: seeds for the others could not change the answer."""
+            place = PLAIN.index(c.code) if c.finding is None else -1
+            return c is not self.candidates[0], self._gain(c) < most - EQUAL, place, -self._gain(c)
+
+        chosen = sorted(open_, key=turn)[:2]
         wanted = [c.intervention for c in chosen]
         for members in self.groups:
             for left in members:
@@ -395,8 +448,7 @@ class _Search:
         for candidate, found in doses:
             own = candidate.finding.verdict if candidate.finding is not None else None
             if candidate.finding is not None and (own is None or own.name != "supported"):
-                reason = f"{describe(candidate.intervention)}: {found.reason}"
-                candidate.finding.verdict = msgspec.structs.replace(found, reason=reason)
+                _take(candidate.finding, candidate.intervention, found)
         for finding in self.training.findings:
             if finding.verdict is None and finding.role == "cause":
                 finding.verdict = not_verified(_no_experiment(finding))
@@ -407,7 +459,7 @@ class _Search:
         for members in self.groups:
             self._conclude_group(members)
         looks = [(c, tried[c.key]) for c in self.candidates if c.finding is None and tried[c.key].name == "supported"]
-        rank(self.training, looks)
+        rank(self.training, looks, self.trace.facts if self.trace is not None else None)
         self._note()
 
     def _conclude_group(self, members: list[Candidate]) -> None:
@@ -415,6 +467,8 @@ class _Search:
         for member, mine in found:
             if member.finding is None or mine.name != "supported" or verdicts.supported(member.finding):
                 continue
+            if gain_of(mine) < paired.FAR:
+                continue  # the others' training is made a little better; what held this one back is the others' doing
             others = " and ".join(m.code for m in members if m is not member)
             text = f"together with the fix of {others}: {mine.reason.replace('; unchanged', '; with that one alone')}"
             member.finding.verdict = msgspec.structs.replace(mine, reason=text)
@@ -451,31 +505,74 @@ def _same(one: ArmResult, other: ArmResult) -> bool:
 # ---------------------------------------------------------------------------------------------------------- the choice
 
 
-def candidates(training: Training) -> list[Candidate]:
-    """What is worth trying, the most telling first: causes, look-alikes of the first, the other findings."""
+def candidates(training: Training, trace: Trace | None = None) -> list[Candidate]:
+    """What is worth trying, the most telling first: causes, look-alikes of the first, the other findings. Of a training without
+    a named cause: its suspects."""
     usable = [f for f in training.findings if f.role in {"cause", "latent"} and _runnable(f)]
     causes = [f for f in usable if f.role == "cause"]
     found = [_of(f) for f in causes]
     # How much longer or shorter a step should be is the least certain part of a diagnosis: twice the dose is tried as well.
     doubled = [Candidate(dose, f, f.code) for f in causes if (dose := _double(_of(f).intervention)) is not None]
+    # Adam makes up for small gradients as far as it can; ReLU does not make them small.
+    doubled += [Candidate(_RECTIFIED, f, f.code) for f in causes if f.code == "G303"]
     found += doubled if len(causes) == 1 else []
-    named = training.findings[0] if training.findings and training.findings[0].role == "cause" else None
-    sick = training.symptom.stuck or training.symptom.underachieves or named is not None
-    alike = (LOOKALIKES.get(named.code, ()) if named is not None else ANYTHING) if sick else ()
-    if named is not None and not found and not alike:
-        alike = ()
+    named = training.cause
+    alike: list[Candidate] = []
+    if named is not None:
+        alike = [Candidate(i, None, code) for code in LOOKALIKES.get(named.code, ()) for i in STANDARD[code]]
+    elif _sick(training):
+        alike = suspects(trace)
+    codes = {c.code for c in alike}
     others = [f for f in usable if f.role == "latent"]
-    found += [_of(f) for f in others if f.code in alike]
-    found += [Candidate(i, None, code) for code in alike for i in STANDARD[code] if i.kind in SUPPORTED]
-    found += [_of(f) for f in others if f.code not in alike] + doubled
+    found += [_of(f) for f in others if f.code in codes]
+    found += alike
+    found += [_of(f) for f in others if f.code not in codes] + doubled
     unique: dict[str, Candidate] = {}
     for candidate in found:
         unique.setdefault(candidate.key, candidate)
     return list(unique.values())
 
 
+def _sick(training: Training) -> bool:
+    return training.symptom.stuck or training.symptom.underachieves or training.cause is not None
+
+
+def suspects(trace: Trace | None) -> list[Candidate]:
+    """Standard interventions against what the script does besides the plain update, then those of ANYTHING."""
+    facts = trace.facts if trace is not None else Facts()
+    codes = ["G305"] if any(c.active for c in facts.clippings) else []
+    codes += ["S503"] if any(o.steps and o.weight_decay > 0 for o in facts.optimizers) else []
+    codes += ["S504"] if any(m.kind == "dropout" and (m.p or 0.0) > 0.1 for m in facts.modes) else []
+    found = [Candidate(i, None, code) for code in codes for i in STANDARD[code]]
+    shift = _shift(trace) if trace is not None else None
+    if shift is not None:
+        found.append(Candidate(shift, None, "D202"))
+    deep = sum(layer.op in {"sigmoid", "tanh"} for layer in facts.layers) >= SATURATING
+    codes = [("G303" if deep and code == "S505" else code) for code in (*ANYTHING, "I605")]
+    return found + [Candidate(i, None, code) for code in codes for i in STANDARD[code]]
+
+
+def _shift(trace: Trace) -> Intervention | None:
+    """The shift at which the labels fit the inputs best, where no shift fits clearly worse. Labels that repeat themselves fit
+    nearly as well one row further on, so that statistics alone name none; an experiment may."""
+    pairs = trace.pairs
+    if pairs is None or not len(pairs.y) or not pairs.x.shape[1]:
+        return None
+    if "shifted" not in trace.known:
+        from unstuck.stats import dependence  # heavy
+
+        trace.known["shifted"] = dependence.offsets(pairs.x, pairs.y, kind=pairs.kind, batch=pairs.batch)
+    found = trace.known["shifted"]
+    if not found.best or found.p_value > 0.05 or found.score < SHIFTED * max(found.score_at_zero, 0.0):
+        return None
+    return Intervention("shift-labels", {"offset": found.best, "way": found.way})
+
+
 def _double(intervention: Intervention) -> Intervention | None:
-    """A learning rate scaled by the factor twice; None for other kinds, and where that leaves all reason."""
+    """A learning rate scaled by the factor twice, Adam with ten times its usual rate; None for other kinds, and where that leaves
+    all reason."""
+    if intervention.kind == "adaptive-optimizer" and not intervention.arguments:
+        return _ADAPTIVE[1]
     factor = intervention.arguments.get("factor")
     if intervention.kind != "scale-learning-rate" or not isinstance(factor, (int, float)) or not 1e-2 <= factor <= 1e2:
         return None
@@ -504,6 +601,12 @@ def together(members: Sequence[Candidate]) -> Intervention:
     return Intervention(TOGETHER, {"fixes": f"[{','.join(m.key for m in members)}]"})
 
 
+def _ended_by(record: RunRecord) -> str:
+    """Type of the error that ended the recorded run in the middle of its training; '' where none did."""
+    fatal = [e.type for e in record.run.exceptions if e.fatal and e.phase != "script"]
+    return fatal[-1] if fatal and record.run.exit == fatal[-1] else ""
+
+
 def trace_of(record: RunRecord, training: Training) -> Trace | None:
     """The trace a training's diagnosis was made from."""
     own = next((t for t in record.traces if t.known.get("symptom") is training.symptom), None)
@@ -530,7 +633,7 @@ def gain_of(verdict: Verdict | None) -> float:
     return 0.0
 
 
-def rank(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) -> None:
+def rank(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]], facts: Facts | None = None) -> None:
     """Roles and order of a training's findings from their verdicts; `lookalikes` are the supported ones without finding."""
     findings = training.findings
     before = {id(f): i for i, f in enumerate(findings)}
@@ -550,7 +653,8 @@ def rank(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) ->
                 continue
             finding.role = "latent"
             finding.grade = "possible" if finding.grade == "likely" else finding.grade
-    _credit(training, lookalikes)
+    _credit(training, lookalikes, facts)
+    before |= {id(f): len(before) for f in findings if id(f) not in before}
     proven_codes = {f.code for f in findings if verdicts.supported(f)}
     for finding in findings:  # what holds the training back by itself is nobody's consequence
         finding.explains = [code for code in finding.explains if code not in proven_codes]
@@ -567,25 +671,64 @@ def rank(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) ->
     findings.sort(key=place)
 
 
-def _credit(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]]) -> None:
-    """What worked without having been suspected: the finding of that code is promoted, or the first one says so."""
+def _credit(training: Training, lookalikes: Sequence[tuple[Candidate, Verdict]], facts: Facts | None) -> None:
+    """What worked without having been suspected: the finding of that code is promoted, or there is one from now on."""
     if not lookalikes:
         return
-    candidate, found = max(lookalikes, key=lambda item: gain_of(item[1]))
+    most = max(gain_of(v) for _, v in lookalikes)
+    equals = [(c, v) for c, v in lookalikes if gain_of(v) >= most - EQUAL]
+    code = min((c.code for c, _ in equals), key=PLAIN.index)
+    candidate, found = max(((c, v) for c, v in equals if c.code == code), key=lambda item: gain_of(item[1]))
     own = [gain_of(f.verdict) for f in training.findings if verdicts.supported(f)]
-    if own and max(own) >= gain_of(found) - EQUAL:
+    if own and max(own) >= most - EQUAL:
         return  # a named cause explains as much
     words = describe(candidate.intervention)
     text = f"{words[0].upper()}{words[1:]} makes it learn: it {found.reason}."
     mine = next((f for f in training.findings if f.code == candidate.code and not verdicts.supported(f)), None)
     evidence = Evidence(text, value=gain_of(found), unit="skill", source="experiment")
+    first = training.cause
     if mine is not None and (mine.grade == "possible" or mine.role in {"latent", "consequence"}):
-        mine.verdict, mine.role, mine.grade = found, "cause", "likely"
+        mine.role, mine.grade = "cause", "likely"
+        _take(mine, candidate.intervention, found)
         mine.evidence.append(evidence)
-    elif training.findings:
-        training.findings[0].evidence.append(evidence)
+    elif first is not None and first.grade == "certain" and not verdicts.refuted(first):
+        first.evidence.append(evidence)  # a certain fault that was not shown to be harmless stays the first answer
+    elif mine is not None:
+        mine.evidence.append(evidence)
     else:
-        training.symptom.reason = (training.symptom.reason.rstrip(".") + "; " if training.symptom.reason else "") + text
+        training.findings.append(
+            Finding(
+                candidate.code, engine.rules()[candidate.code].name, "likely",
+                f"Found by experiment: {words} makes it learn.", evidence=[evidence],
+                locations=_places(candidate.code, facts),
+                fix=Fix(f"As in the experiment: {words}.", "unsafe", intervention=candidate.intervention), verdict=found,
+            )
+        )  # fmt: skip
+
+
+def _take(finding: Finding, intervention: Intervention, found: Verdict) -> None:
+    """What this finding's own fix did not do, another dose or another fix of the same disease did: it is the fix from now on."""
+    words = describe(intervention)
+    finding.verdict = msgspec.structs.replace(found, reason=f"{words}: {found.reason}")
+    finding.fix = Fix(f"As in the experiment: {words}.", "unsafe", intervention=intervention)
+
+
+def _places(code: str, facts: Facts | None) -> list[Site]:
+    """The lines that a finding made by experiment is about."""
+    if facts is None:
+        return []
+    given: list[Site | None]
+    if code[0] == "D":
+        given = [i.site for i in facts.inputs]
+    elif code == "G305":
+        given = [c.site for c in facts.clippings if c.active]
+    elif code == "S504":
+        given = [m.made for m in facts.modes if m.kind == "dropout"]
+    elif code[0] == "S":
+        given = [o.made for o in facts.optimizers if o.steps]
+    else:
+        given = [p.made for p in facts.parameters]
+    return list(dict.fromkeys(site for site in given if site is not None))[:3]
 
 
 # ----------------------------------------------------------------------------------------------------------- the words
@@ -601,7 +744,7 @@ _WORDS = {
     "scale-learning-rate": "scaling the learning rate by {factor:g}",
     "set-learning-rate": "setting the learning rate to {lr:g}",
     "constant-learning-rate": "holding the learning rate constant",
-    "adaptive-optimizer": "using Adam (rate 0.001)",
+    "adaptive-optimizer": "using Adam (rate {lr:g})",
     "zero-before-backward": "zeroing the gradients before each backward",
     "keep-gradients-until-step": "keeping the gradients until the step",
     "call-step": "calling step after each backward",
@@ -624,6 +767,7 @@ _WORDS = {
     "scale-loss": "scaling the loss by {factor:g}",
     "widen": "widening the narrowest layer",
     "add-activation": "adding activations between the layers",
+    "rectify-sigmoids": "using ReLU in place of the sigmoids between the layers",
     "placebo": "changing nothing (placebo)",
 }
 
@@ -636,7 +780,7 @@ def describe(intervention: Intervention | None) -> str:
         parts = msgspec.json.decode(str(intervention.arguments.get("fixes", "[]")), type=list[Intervention])
         return " and ".join(describe(p) for p in parts) or "several changes at once"
     try:
-        return _WORDS[intervention.kind].format(**intervention.arguments)
+        return _WORDS[intervention.kind].format(**{"lr": 1e-3} | intervention.arguments)  # Adam's own where none is given
     except (KeyError, ValueError, TypeError, IndexError):
         return intervention.kind.replace("-", " ")
 

@@ -9,7 +9,9 @@ not-verified  No experiment was possible; the reason says why.
 
 The unit is skill, 1 - loss / chance of each arm's own loss, because the fix may change the loss's scale. Where it replaces
 the loss altogether (squares for cross-entropy), the share that a mean-square error explains and the skill of a
-cross-entropy are different things: accuracies are compared there.
+cross-entropy are different things: accuracies are compared there. Class weights are for the recall of the rare classes, and cost
+accuracy: there the mean of the recalls is compared (K. H. Brodersen et al., The balanced accuracy, ICPR 2010). It is one number
+an arm, so that nothing is decided before three seeds agree.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Grade, Role, Verdict
+from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Fix, Grade, Intervention, Role, Verdict
 from unstuck.stats import paired
 
 if TYPE_CHECKING:
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 
 # After these a loss before and one after the fix are different functions of the outputs.
 OTHER_LOSS = frozenset({"replace-loss", "insert-activation", "class-weights"})
-# These draw new random numbers: the arms of a seed share no initial weights or no batches, so that they are no pairs.
-REDRAWS = frozenset({"reinitialise", "widen", "shuffle", "set-dropout"})
+# These draw new random numbers: the arms of a seed share no initial weights or no batches, so that they are no pairs. (Weaker
+# dropout draws as many numbers as before and shares both.)
+REDRAWS = frozenset({"reinitialise", "widen", "shuffle"})
 HALF = 0.5  # of what is within reach
 RISING = 0.1  # of its gain, won between the last quarter's start and its end: an arm that was cut while it learned
 CURVE = 60  # points kept of a curve
-STUCK = frozenset({"at-chance", "at-prior", "above-chance", "plateau", "constant", "diverging", "non-finite"})
+STUCK = frozenset({"at-chance", "at-prior", "above-chance", "plateau", "constant", "diverging", "non-finite", "crashed"})
+CRASHED = "crashed"  # symptom of an arm that ended with the error of the recorded run
 
 
 class Known(msgspec.Struct):
@@ -71,7 +75,7 @@ class Arms(msgspec.Struct):
 class Scores(msgspec.Struct):
     """Per-step scores of both arms by seed on one common scale, and what an answer without the inputs scores on it."""
 
-    what: str  # skill, accuracy
+    what: str  # skill, accuracy, balanced accuracy
     control: list[np.ndarray]
     fixed: list[np.ndarray]
     rest: float
@@ -142,11 +146,15 @@ def _failed(arms: Arms) -> str:
 
 def scores_of(arms: Arms, known: Known) -> Scores | str:
     """Both arms on one scale; a reason where they have none in common."""
-    if arms.kind == "class-weights":
-        # The weighted loss is another loss, and what the weights are for costs accuracy: the frequent class loses.
-        return "weighted and unweighted losses have no common scale; compare the recall of each class"
     seeds = arms.seeds
     control, fixed = [arms.control[s] for s in seeds], [arms.fixed[s] for s in seeds]
+    if arms.kind == "class-weights":
+        # The weighted loss is another loss, and what the weights are for costs accuracy: the frequent class loses.
+        if not all(math.isfinite(r.balanced) for r in (*control, *fixed)):
+            return "weighted and unweighted losses have no common scale, and the recalls of the classes were not seen"
+        rest = 1.0 / control[0].classes
+        a, b = ([np.array([r.balanced]) for r in arms_] for arms_ in (control, fixed))
+        return Scores("balanced accuracy", a, b, rest)
     every = [r for _, r in sorted(arms.control.items()) if r.ok]
     answers = known.rest_accuracy is not None and all(_has(r.accuracies) for r in (*control, *fixed))
     skills = all(_skilled(r) for r in (*control, *fixed))
@@ -201,7 +209,7 @@ def _skill(result: ArmResult) -> np.ndarray:
         chances = chances[np.isfinite(chances) & (chances > 0)]
         level = float(chances.mean()) if chances.size else result.chance
         skills = np.where(np.isnan(skills) & np.isfinite(losses), 1.0 - losses / level, skills) if level else skills
-    if result.symptom == "non-finite":
+    if result.symptom in {"non-finite", CRASHED}:
         known = np.flatnonzero(np.isfinite(skills))
         start = int(known[-1]) + 1 if known.size else 0
         return np.concatenate([skills[:start], np.full(max(result.steps - start, paired.FEWEST), -1.0)])
@@ -223,7 +231,7 @@ def _accuracy(result: ArmResult, rest: float) -> np.ndarray:
 
 def _far(scores: Scores, known: Known) -> float:
     """The least gain that would explain: FAR, or less where a simple classifier shows that less is there to be had."""
-    there = known.reachable if scores.what == "skill" else known.reachable_accuracy
+    there = {"skill": known.reachable, "accuracy": known.reachable_accuracy}.get(scores.what)
     return paired.FAR if there is None else min(paired.FAR, max(HALF * (there - scores.rest), paired.BAND))
 
 
@@ -280,7 +288,7 @@ def _explains(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
     won = fixed - control
     # An arm that was cut while it still learned has not shown how far it gets: half of the half will do.
     share = HALF * (HALF if _rising(scores.fixed[0], won) else 1.0)
-    classifier = known.reachable if scores.what == "skill" else known.reachable_accuracy
+    classifier = {"skill": known.reachable, "accuracy": known.reachable_accuracy}.get(scores.what)
     there, who = max(
         (known.best if scores.what == "skill" and known.best is not None else -math.inf, "another change"),
         (classifier if classifier is not None else -math.inf, "a simple classifier"),
@@ -294,6 +302,8 @@ def _explains(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
 
 def _rising(scores: np.ndarray, won: float) -> bool:
     """Was the arm cut while it still learned?"""
+    if scores.size < 8:
+        return False
     last, before = np.array_split(scores, 8)[-1], np.array_split(scores, 8)[-3]
     if np.isnan(last).all() or np.isnan(before).all():
         return False
@@ -313,10 +323,10 @@ def _long_enough(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
 
 def _sentence(name: str, arms: Arms, scores: Scores, steps: int) -> str:
     """What the two arms ended with, in the unit they were compared in."""
-    if scores.what == "accuracy":
+    if scores.what != "skill":
         control = f"{np.median([paired.score(c) for c in scores.control]):.0%}"
         fixed = f"{np.median([paired.score(f) for f in scores.fixed]):.0%}"
-        unit, stays = "accuracy ", "it has"
+        unit, stays = f"{scores.what} ", "it has"
     else:
         a, b = (_median([r[s].final_loss for s in arms.seeds]) for r in (arms.control, arms.fixed))
         control, fixed, unit = _nats(a), _nats(b), ""
@@ -324,6 +334,11 @@ def _sentence(name: str, arms: Arms, scores: Scores, steps: int) -> str:
             paired.at_rest(c, rest=scores.rest) and paired.score(c) > scores.rest - paired.FAR for c in scores.control
         )
         stays = "it stays at" if still else "it is at"
+    if arms.control[0].symptom == CRASHED:
+        error = arms.control[0].reason
+        if arms.fixed[0].symptom == CRASHED:
+            return f"ends with {error} with the fix and without"
+        stays, control = "it ends with", error
     if name == "supported":
         return f"reaches {unit}{fixed} after {steps:,} steps; unchanged {stays} {control}"
     return f"{unit}{fixed} after {steps:,} steps with the fix, {control} without"
@@ -367,6 +382,8 @@ def reproduces(losses: Mapping[int, float], symptom: str, control: ArmResult, kn
     losses: recorded loss by optimizer step; symptom: the recorded state. Step for step where both have the same steps;
     otherwise it must end in the same state, or at a level that is as far from chance as the recorded run was there.
     """
+    if control.symptom == CRASHED:
+        return True, "The unchanged re-run ends with the same error as the recorded run"
     mine = dict(enumerate(control.losses, 1)) if len(control.losses) == control.steps else {}
     common = sorted(s for s in losses if s in mine and math.isfinite(losses[s]) and math.isfinite(mine[s]))
     if len(common) >= 3:
@@ -398,6 +415,8 @@ class _Kept(msgspec.Struct):
     grade: Grade
     verdict: Verdict | None = None
     evidence: list[Evidence] = msgspec.field(default_factory=list)
+    fix: Fix | None = None
+    made: Finding | None = None  # the whole of it, where the experiments found what no rule had named
 
 
 class _File(msgspec.Struct):
@@ -417,15 +436,24 @@ class _Head(msgspec.Struct):
 def save(diagnosis: Diagnosis, directory: str | os.PathLike[str], notes: Sequence[str] = ()) -> None:
     """Keep the verdicts on the worst training beside its trace. Raises OSError where the folder cannot be written."""
     worst = diagnosis.worst
-    kept = [
-        _Kept(f.code, f.role, f.grade, f.verdict, [e for e in f.evidence if e.source == "experiment"]) for f in worst.findings
-    ]
+    kept = [_keep(f) for f in worst.findings]
     symptom = worst.symptom
     file = _File(FORMAT, diagnosis.run.started, worst.name, worst.steps, kept, symptom.reason, list(notes))
     path = Path(directory) / FILE
     half = path.with_suffix(".part")
     half.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
     os.replace(half, path)  # readers see the old file or the new one, never half of one
+
+
+def _asked(fix: Fix | None) -> Intervention | None:
+    return fix.intervention if fix is not None else None
+
+
+def _keep(finding: Finding) -> _Kept:
+    shown = [e for e in finding.evidence if e.source == "experiment"]
+    made = finding if shown and len(shown) == len(finding.evidence) else None
+    fix = msgspec.structs.replace(finding.fix, diff=None) if finding.fix is not None else None
+    return _Kept(finding.code, finding.role, finding.grade, finding.verdict, shown, fix, made)
 
 
 def load(diagnosis: Diagnosis, directory: str | os.PathLike[str]) -> None:
@@ -455,6 +483,10 @@ def load(diagnosis: Diagnosis, directory: str | os.PathLike[str]) -> None:
         if mine is not None:
             finding.role, finding.grade, finding.verdict = mine.role, mine.grade, mine.verdict
             finding.evidence += mine.evidence
+            if mine.fix is not None and _asked(mine.fix) != _asked(finding.fix) and supported(finding):
+                finding.fix = mine.fix  # the experiments found another one
+    there = {f.code for f in training.findings}
+    training.findings += [k.made for k in file.findings if k.made is not None and k.code not in there]
     order = list(kept)
     training.findings.sort(key=lambda f: (ROLES.index(f.role), order.index(f.code) if f.code in kept else len(order)))
     if file.reason:

@@ -183,12 +183,20 @@ def separated(control: ArrayLike, fixed: ArrayLike, *, rest: float = 0.0, band: 
     Such arms are no pairs: the new weights have nothing to do with the old ones. Suppose the intervention does nothing but
     draw again, and a draw learns with probability p. That all m - 1 further controls fail and all k fixed arms learn then
     has probability (1 - p)^(m-1) p^k, which is largest at p = k / (k + m - 1); the first control is left out, because it
-    was looked at *for* having failed. Returns that largest probability: 0.008 for 4 and 4, 0.15 for 2 and 2. 1.0 where not
-    all controls failed or not all fixed arms learned.
+    was looked at *for* having failed. That largest probability is 0.008 for 4 and 4, 0.15 for 2 and 2.
+
+    Controls that learn a little, or one that is lucky, are no failures in that sense. There the scores themselves are compared: if
+    the intervention only draws again, the k fixed arms and the m - 1 further controls are draws of one distribution, and all k lie
+    above all controls with probability 1 / C(k + m - 1, k), whatever that distribution is (Fisher's permutation of the arms): 0.008
+    for 5 and 5, more for fewer. It counts only where they lie FAR above, the first control included.
+
+    Returns the smaller of the two, 1.0 where neither holds.
     """
     c, f = np.asarray(control, dtype=np.float64), np.asarray(fixed, dtype=np.float64)
-    if not c.size or not f.size or not (c <= rest + band).all() or not (f >= rest + far).all():
-        return 1.0
     m, k = c.size - 1, f.size
+    if m < 1 or not k or not (f >= rest + far).all():
+        return 1.0
     p = k / (k + m)
-    return float((1.0 - p) ** m * p**k) if m else 1.0
+    lottery = (1.0 - p) ** m * p**k if (c <= rest + band).all() else 1.0
+    permuted = 1.0 / math.comb(k + m, k) if f.min() >= c.max() + far else 1.0
+    return float(min(lottery, permuted))
