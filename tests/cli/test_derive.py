@@ -38,13 +38,13 @@ def test_a_page_fits_the_terminal_and_ends_with_the_next_command(name, capsys):
 
 
 def test_python_output_is_source_to_the_last_line(capsys):
-    assert call("derive", "tanh", "--as", "python") == 0
+    assert call("derive", "sigmoid", "--as", "python") == 0
     out = capsys.readouterr().out
     names: dict[str, object] = {}
     exec(out, names)
     z = torch.tensor([0.5, -3.0], dtype=torch.float64, requires_grad=True)
     names["matching_loss"](z, torch.tensor([0.2, 0.2], dtype=torch.float64)).sum().backward()
-    assert torch.allclose(z.grad, z.detach().tanh() - 0.2, atol=1e-14)
+    assert torch.allclose(z.grad, z.detach().sigmoid() - 0.2, atol=1e-14)
     assert out.rstrip().splitlines()[-1] == "# unstuck demo neuron"
 
 

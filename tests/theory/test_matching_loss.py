@@ -16,6 +16,7 @@ from scipy import integrate, optimize, special
 
 from unstuck.errors import UsageError
 from unstuck.theory import matching_loss as theory
+from unstuck.theory.matching_loss.calculus import verified
 
 torch.set_num_threads(1)
 
@@ -33,10 +34,9 @@ CUSTOM = {
     "exp(z)": np.exp,
     "sigmoid(2*z+1)": lambda z: special.expit(2 * z + 1),
     "tanh(10*z)": lambda z: np.tanh(10 * z),
-    "softplus(z)": lambda z: np.logaddexp(z, 0),
+    "exp(z)/(1+exp(z))": special.expit,
     "z/sqrt(1+z**2)": lambda z: z / np.sqrt(1 + z * z),
     "0.1*z+0.9*Max(z,0)": lambda z: 0.1 * z + 0.9 * np.maximum(z, 0),
-    "exp(tanh(z))": lambda z: np.exp(np.tanh(z)),
     "z**3": lambda z: z**3,
     "Max(-1,Min(1,z))": lambda z: np.clip(z, -1, 1),
 }
@@ -57,7 +57,7 @@ def pages() -> dict[str, theory.Derivation]:
 
 @pytest.fixture(scope="module")
 def custom() -> dict[str, theory.Derivation]:
-    return {text: theory.matching_loss(text) for text in CUSTOM}
+    return {text: theory.worked(text) for text in CUSTOM}
 
 
 def slope(loss, z: np.ndarray, y: float) -> np.ndarray:
@@ -164,7 +164,7 @@ def lowest(loss, targets: list[float]) -> float:
     """The least mean loss of one constant logit, by search."""
     mean = lambda z: float(np.mean([at(loss, z, y) for y in targets]))  # noqa: E731
     return min(
-        optimize.minimize_scalar(mean, bounds=b, method="bounded", options={"xatol": 1e-10}).fun
+        optimize.minimize_scalar(mean, bounds=b, method="bounded", options={"xatol": 1e-7}).fun
         for b in ((-60, 0), (-5, 5), (0, 60))
     )
 
@@ -200,9 +200,9 @@ def test_every_known_page_is_checked_and_the_scalar_ones_exactly(pages):
 def test_a_wrong_formula_does_not_pass_the_check():
     z = sp.Symbol("z", real=True)
     points = [-1.0, 0.3, 2.0]
-    assert theory._verified("same", sp.sin(z) ** 2, 1 - sp.cos(z) ** 2, points).how == "exact"
-    assert theory._verified("nearly", z, z * (1 + sp.Rational(1, 10**8)), points) is None
-    assert theory._verified("nowhere defined", sp.log(-(z**2) - 1), sp.log(-(z**2) - 1), points) is None
+    assert verified("same", sp.sin(z) ** 2, 1 - sp.cos(z) ** 2, points).how == "exact"
+    assert verified("nearly", z, z * (1 + sp.Rational(1, 10**8)), points) is None
+    assert verified("nowhere defined", sp.log(-(z**2) - 1), sp.log(-(z**2) - 1), points) is None
 
 
 # --------------------------------------------------------------------------------------------------- own expressions
@@ -245,14 +245,14 @@ def test_the_pages_name_their_floors(custom):
     assert levels["floor for the target y = 1, the edge of the range"].value is None
     loss = executed(custom["z/(1+Abs(z))"])
     assert at(loss, 1e2, 1.0) - 4.0 > at(loss, 1e4, 1.0) > at(loss, 1e6, 1.0) + 4.0
-    for text in ("sigmoid(2*z+1)", "tanh(10*z)", "exp(tanh(z))"):
+    for text in ("sigmoid(2*z+1)", "tanh(10*z)"):
         loss = executed(custom[text])
         for level in custom[text].levels:
             if level.name.startswith("floor"):
-                edge = {"0": 0.0, "1": 1.0, "-1": -1.0, "E": math.e, "exp(-1)": 1 / math.e}[re.search(r"y = (\S+),", level.name)[1]]
+                edge = float(re.search(r"y = (\S+),", level.name)[1])
                 assert level.value == pytest.approx(min(at(loss, -40.0, edge), at(loss, 40.0, edge)), abs=1e-9), (text, level)
             else:
-                ends = {"sigmoid(2*z+1)": [0.0, 1.0], "tanh(10*z)": [-1.0, 1.0], "exp(tanh(z))": [1 / math.e, math.e]}[text]
+                ends = [0.0, 1.0] if text.startswith("sigmoid") else [-1.0, 1.0]
                 assert level.value == pytest.approx(lowest(loss, ends), abs=1e-9), (text, level)
 
 
@@ -260,12 +260,11 @@ def test_the_pages_name_their_floors(custom):
 def test_steps_in_a_are_shown_for_what_sympy_can_invert(custom):
     plain = {s.title: s.plain for s in custom["z/(1+Abs(z))"].steps}
     assert "a + 1" in plain["The slope in terms of a"] and "log(a + 1)" in plain["Integrate"]
-    assert "Inverse" in {s.title for s in theory.matching_loss("tanh(z)+z/10").steps}
 
 
 @pytest.mark.parametrize("text", ["sin(z)", "z**2", "z*sigmoid(z)", "Abs(z)"])
 def test_where_s_turns_the_two_logits_named_have_the_same_a_and_other_slopes(text):
-    page = theory.matching_loss(text)
+    page = theory.worked(text)
     assert not page.exists and page.python is None
     a, one, slope_one, two, slope_two = (
         float(x)
@@ -297,7 +296,7 @@ def test_where_s_turns_the_two_logits_named_have_the_same_a_and_other_slopes(tex
 )
 def test_other_refusals_say_why(text, why):
     try:
-        page = theory.matching_loss(text)
+        page = theory.worked(text)
     except UsageError as error:
         assert why in str(error)
         return
@@ -305,8 +304,8 @@ def test_other_refusals_say_why(text, why):
 
 
 def test_the_command_offered_for_a_falling_activation_works():
-    text = re.fullmatch(r'unstuck derive "(.*)"', theory.matching_loss("1/(1+exp(z))").next)[1]
-    assert theory.matching_loss(text).exists
+    text = re.fullmatch(r'unstuck derive "(.*)"', theory.worked("1/(1+exp(z))").next)[1]
+    assert theory.worked(text).exists
 
 
 def test_a_sympy_expression_is_taken_and_other_symbols_are_named():
@@ -378,19 +377,28 @@ def test_the_grammar_reads_what_it_promises():
 
 
 @pytest.mark.slow
-def test_a_stage_without_end_is_left_out_and_the_page_says_so():
-    started = time.perf_counter()
-    page = theory.matching_loss("tanh(z)**3", seconds=3.0)  # its inverse keeps SymPy busy for minutes
-    assert time.perf_counter() - started < 40.0
-    assert page.exists and "left out: inverting the activation" in page.answer
+def test_what_was_derived_before_the_limit_is_shown():
+    page = theory.matching_loss("tanh(z)**3", seconds=4.0)  # its inverse keeps SymPy busy for minutes
+    assert page.exists and "limit of 4 s" in page.answer and "inverting the activation" in page.answer
+    assert "Inverse" in {s.title for s in page.steps}
     z = np.linspace(-4, 4, 41)
     assert np.abs(slope(executed(page), z, 0.2) - (np.tanh(z) ** 3 - 0.2)).max() < 1e-12
 
 
 @pytest.mark.slow
+def test_without_a_closed_form_the_function_adds_up_the_integral():
+    page = theory.worked("softplus(z)")
+    assert page.exists and "EDGES" in page.python
+    for z in (-30.0, -1.3, 0.4, 7.7):
+        area = integrate.quad(lambda t: float(np.logaddexp(t, 0.0)), 0.0, z, epsabs=1e-12, limit=200)[0]
+        assert at(executed(page), z, 0.5) == pytest.approx(area - 0.5 * z, rel=1e-10)
+    assert math.isfinite(at(executed(page), -1e4, 0.5)) and math.isfinite(at(executed(page), 1e4, 0.5))
+
+
+@pytest.mark.slow
 def test_a_value_that_cannot_be_computed_is_an_error_with_words():
     with pytest.raises(UsageError, match="cannot be evaluated"):
-        theory.matching_loss("exp(exp(exp(z)))", seconds=2.0)
+        theory.matching_loss("exp(exp(exp(z)))", seconds=1.0)
 
 
 # --------------------------------------------------------------------------------------------------- topics, rendering
@@ -412,7 +420,7 @@ def test_entropy_splits_cross_entropy_and_likelihood_is_its_sum(pages):
 
 
 def test_pages_fit_eighty_columns_and_latex_is_plain_and_balanced(pages):
-    for page in [*pages.values(), theory.matching_loss("exp(-z)"), theory.matching_loss("relu(z)")]:
+    for page in [*pages.values(), theory.worked("exp(-z)"), theory.worked("relu(z)")]:
         assert max(len(line) for line in page.as_text().splitlines()) <= 80, page.topic
         latex = page.as_latex()
         assert latex.isascii(), {c for c in latex if not c.isascii()}

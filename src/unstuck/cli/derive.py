@@ -30,7 +30,7 @@ def derive(
         ),
     ] = None,
     form: Annotated[Form, typer.Option("--as", help="A page, LaTeX (needs amsmath), or a tested torch function.")] = Form.text,
-    seconds: Annotated[float, typer.Option(help="Limit for each stage of an expression of your own.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="Limit for an expression of your own.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the loss whose gradient does not contain the activation's derivative."""
