@@ -16,7 +16,7 @@ from unstuck.trace.trace import RunRecord, Series, Trace
 # Does anything finite move at all? What does the loss measure? What comes through the layers? What is it fed with? How far is
 # a step?
 _EXAMINATION = (
-    "D208", "N", "U", "G301", "G302", "G306", "D201", "D206", "D210", "E803", "W", "I", "G303", "G304", "D", "S", "G", "E",
+    "D208", "N", "U", "G301", "G302", "G306", "D201", "D206", "D210", "I601", "E803", "W", "I", "G303", "G304", "D", "S", "G", "E",
 )  # fmt: skip
 COMPARABLE = RESHAPING | {
     "linear", "conv", "matmul", "softmax", "log_softmax", "sigmoid", "tanh", "relu", "leaky_relu", "dropout", "mul", "div", "mean",

@@ -303,6 +303,24 @@ def first_sight(record: Parameter, p: Any) -> None:
     if p.dim() > 1 and p.shape[0]:
         record.fan_in = p.numel() // int(p.shape[1 if record.transposed and p.shape[1] else 0])
     record.equal_rows_first = record.equal_rows = equal_rows(p, record.transposed)
+    record.fresh = p.dim() > 1 and p.is_floating_point() and not p.is_sparse and as_drawn(p.detach())
+
+
+def as_drawn(w: Any) -> bool:
+    """Is this weight [units, inputs, ...] as torch draws one by default? Uniform within 1/sqrt(inputs) (linear, convolution) or
+    1/sqrt(hidden units) (recurrent, one to four gates): of n uniform numbers the largest lies within 20/n of the bound but for one
+    time in e^20, and none beyond. Standard normal (embedding): mean and mean square within four standard errors. Training moves
+    a weight off these marks within a few steps."""
+    n = w.numel()
+    if n < 100 or not w.shape[0]:
+        return False
+    w = w.float()
+    largest = float(w.abs().max())
+    bounds = [1 / math.sqrt(n // w.shape[0]), *(math.sqrt(gates / w.shape[0]) for gates in (1, 3, 4))]
+    if any(bound * (1 - 20 / n) <= largest <= bound * (1 + 1e-6) for bound in bounds):
+        return True
+    square, mean = float(w.square().mean()), float(w.mean())
+    return abs(square - 1) <= 4 * math.sqrt(2 / n) and abs(mean) <= 4 / math.sqrt(n)
 
 
 @torch.no_grad()

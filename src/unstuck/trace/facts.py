@@ -181,6 +181,7 @@ class Parameter(msgspec.Struct):
     first_rms: float | None = None  # root mean square of its entries when first seen
     transposed: bool = False  # a matrix used as x @ W: its units are its columns
     fan_in: int | None = None  # inputs of each unit: entries of one row
+    fresh: bool = False  # when first seen it was as torch draws it by default: never trained, never loaded
     equal_rows_first: float | None = None  # share of the rows (units) that equal another row exactly, when first seen
     equal_rows: float | None = None  # the same at the last look
     looks: list[ParameterLook] = msgspec.field(default_factory=list)

@@ -58,6 +58,8 @@ def check(trace: Trace) -> Finding | None:
         return None
     names = ", ".join(p.name for p in cut[:5]) + (", ..." if len(cut) > 5 else "")
     numbers = sum(math.prod(p.shape) for p in cut)
+    wide = [p for p in cut if len(p.shape) > 1]
+    fresh = bool(wide) and all(p.fresh for p in wide)
     share = numbers / max(1, sum(math.prod(p.shape) for p in live))
     what = REASONS.get(cause.reason, f"{cause.function or cause.reason} returned a tensor without gradient")
     where = f" ({cause.site.file}, line {cause.site.line})" if cause.site is not None else ""
@@ -70,13 +72,15 @@ def check(trace: Trace) -> Finding | None:
         "partly-detached",
         "certain" if cause.on_path else "likely",
         f"{len(cut)} of {len(live)} trainable tensors never get a gradient: the path to them is cut ({names}).",
-        bearing="choice",
+        # Pretrained features may be meant to stay; nobody means to stand on random ones that an optimizer was given to train.
+        bearing="hinders" if fresh else "choice",
         evidence=[
             Evidence(
                 f"In {facts.loop.backwards} backward calls no loss reached {names}: {share:.1%} of the trainable "
                 "numbers, all held by an optimizer.",
                 value=share, unit="share",
             ),
+            *([Evidence("They are as they were drawn: not trained before, and not loaded.", source="values")] if fresh else []),
             Evidence(text),
         ],
         locations=sites(cause.site, facts.made),

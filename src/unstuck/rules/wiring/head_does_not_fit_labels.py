@@ -96,6 +96,8 @@ def _wrong_form(facts: Facts, term: LossTerm) -> Finding | None:
     """Integer labels in the shape of the outputs, or with a superfluous axis."""
     if term.kind not in _CATEGORICAL or term.input_shape is None or term.target_shape is None:
         return None
+    if (finding := _keras_form(facts, term)) is not None:
+        return finding
     raised = _raised(facts, "multi-target not supported", "target with class probabilities, got")
     if raised is None:
         return None
@@ -116,6 +118,27 @@ def _wrong_form(facts: Facts, term: LossTerm) -> Finding | None:
             loss_first=True, intervention=Intervention("align-targets", at(term.site)),
         )  # fmt: skip
     return None
+
+
+def _keras_form(facts: Facts, term: LossTerm) -> Finding | None:
+    """Keras' two categorical losses, each with the labels of the other one."""
+    raised = _raised(facts, "`target` and `output` must have the same shape", "`target.ndim - 1`", "same shape up until the last")
+    if raised is None or (term.classes or 0) < 2:
+        return None
+    sparse = term.raw.startswith("sparse")
+    one_hot = (term.target_shape or [0])[-1] == term.classes and len(term.target_shape or []) == len(term.input_shape or [])
+    if sparse != one_hot:
+        return None  # other shapes that do not fit: not this question
+    what, wanted = ("one-hot rows", "class numbers") if sparse else ("class numbers", "one-hot rows")
+    other = "categorical_crossentropy" if sparse else "sparse_categorical_crossentropy"
+    return _finding(
+        term, f"The labels are {what}, and {term.raw} wants {wanted}.", "blocks",
+        [
+            Evidence(f"The loss call raised {raised.type}: {raised.message}", source="exception"),
+            Evidence(f"The labels have the shape {_times(term.target_shape or [])} for {term.classes} outputs.", source="values"),
+        ],
+        f"Use {other} with these labels.", loss_first=True,
+    )  # fmt: skip
 
 
 def _too_few(facts: Facts, term: LossTerm) -> Finding | None:

@@ -43,10 +43,13 @@ _HEADS = frozenset({"linear", "conv", "embedding", "rnn"})
 def check(trace: Trace) -> Finding | None:
     for term in trace.facts.terms:
         # Without the whole path nobody can say that there is no sigmoid on it.
-        if term.kind != "bce" or term.path_end != "parametric" or term.values.nonfinite:
+        # Keras' categorical losses take probabilities, too, unless they are told otherwise (from_logits=False).
+        categorical = term.kind == "probability-cross-entropy"
+        if not (term.kind == "bce" or categorical) or term.path_end != "parametric" or term.values.nonfinite:
             continue
         if any(node.op in _SQUASHING for node in term.path):
             continue
+        name, squash = ("categorical cross-entropy", "softmax") if categorical else ("binary cross-entropy", "sigmoid")
         raised = refused(trace.facts)
         clamp = _clamped_head(term)
         values = term.values
@@ -57,7 +60,7 @@ def check(trace: Trace) -> Finding | None:
         if outside and clamp is None:
             evidence.append(
                 Evidence(
-                    f"The numbers given to the binary cross-entropy went from {values.lowest:.4g} to "
+                    f"The numbers given to the {name} went from {values.lowest:.4g} to "
                     f"{values.highest:.4g}; it takes numbers between 0 and 1.",
                     source="values",
                 )
@@ -70,21 +73,22 @@ def check(trace: Trace) -> Finding | None:
             )
         if not evidence:
             continue
-        evidence.append(Evidence("Between the last layer and the loss there is no sigmoid."))
+        evidence.append(Evidence(f"Between the last layer and the loss there is no {squash}."))
         head = term.path[-1]
         return Finding(
             CODE,
             "missing-activation",
             "certain",
-            "The binary cross-entropy is given raw outputs where it expects probabilities: a sigmoid is missing.",
+            f"The {name} is given raw outputs where it expects probabilities: a {squash} is missing.",
             bearing="blocks" if raised is not None else "hinders",
             evidence=evidence,
             locations=sites(head.made, head.site, term.made, term.site),
             fix=Fix(
-                "Use BCEWithLogitsLoss on the raw output, or put a sigmoid behind the last layer.",
+                "Tell the loss that it gets raw scores (from_logits=True), or put a softmax behind the last layer." if categorical
+                else "Use BCEWithLogitsLoss on the raw output, or put a sigmoid behind the last layer.",
                 # What a clamp has cut off no sigmoid brings back: the clamp must go, too.
                 "safe" if clamp is None else "display",
-                intervention=Intervention("insert-activation", {"activation": "sigmoid", **at(term.made or term.site)})
+                intervention=Intervention("insert-activation", {"activation": squash, **at(term.made or term.site)})
                 if clamp is None else None,
             ),
         )
