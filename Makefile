@@ -6,7 +6,10 @@ STAMP  := $(VENV)/.installed
 # Two cores with torch's thread pool on top spin against each other; one thread a process is both faster and repeatable.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint bench clean
+KERAS  := .venv-keras
+KERASBIN := $(KERAS)/bin
+
+.PHONY: install install-keras demo test test-torch test-keras lint bench clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -17,22 +20,38 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "[unstuck] installed: $$($(BIN)/unstuck --version)"
 
+# Keras and its three backends live apart: importing TensorFlow slows everything else.
+install-keras: $(KERAS)/.installed
+
+$(KERAS)/.installed: pyproject.toml constraints.txt
+	@echo "[unstuck] making $(KERAS)/ with Keras on TensorFlow, JAX and torch (two minutes, 2 GB)"
+	@test -x $(KERASBIN)/python || $(PYTHON) -m venv $(KERAS)
+	@$(KERASBIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	@$(KERASBIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras-test]'
+	@touch $(KERAS)/.installed
+
 demo: install
 	@echo "[unstuck] a real training whose loss does not move, under 'unstuck run':"
 	@echo "[unstuck] \$$ cd gallery/demo; unstuck run train.py --epochs 3"
 	@cd gallery/demo && ../../$(BIN)/unstuck run --trace ../../.unstuck/demo train.py --epochs 3
 
-test: install
+test: test-torch test-keras
+
+test-torch: install
 	@echo "[unstuck] style, then all tests (unit, gallery, slow ones included), two processes"
-	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff check src tests tests_frameworks benchmarks
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
+test-keras: install-keras
+	@echo "[unstuck] Keras on its three backends"
+	@$(KERASBIN)/python -m pytest tests_frameworks/keras -n 2 --dist loadgroup -q
+
 lint: install
-	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff check src tests tests_frameworks benchmarks
 
 bench: install
 	@$(BIN)/python benchmarks/detection.py
 	@$(BIN)/python benchmarks/overhead.py
 
 clean:
-	rm -rf $(VENV) .unstuck .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) $(KERAS) .unstuck .pytest_cache .hypothesis .ruff_cache

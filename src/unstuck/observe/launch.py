@@ -22,7 +22,9 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,15 +186,29 @@ def observe(
             watching.install()
             import torch
 
-            run.framework = f"torch {torch.__version__}"
+            run.framework = run.framework or f"torch {torch.__version__}"
         except Exception as error:
             run.own_errors.append(f"torch could not be observed: {type(error).__name__}: {error}")
 
-    finder = AfterImport("torch", torch_is_there)
-    if "torch" in sys.modules:  # run from a program that has torch loaded: a benchmark, a notebook
-        torch_is_there()
-    else:
-        sys.meta_path.insert(0, finder)
+    def keras_is_there() -> None:
+        try:
+            from unstuck.observe import keras_callback
+
+            watching = keras_callback.Observer(
+                writer, run, announce=announce, limit=limit, light=light, aside=partial(_aside, observer)
+            )  # fmt: skip
+            observer.append(watching)
+            watching.install()
+        except Exception as error:
+            run.own_errors.append(f"Keras could not be observed: {type(error).__name__}: {error}")
+
+    finders = []
+    for name, there in (("torch", torch_is_there), ("keras", keras_is_there)):
+        if name in sys.modules:  # run from a program that has it loaded: a benchmark, a notebook
+            there()
+        else:
+            finders.append(AfterImport(name, there))
+    sys.meta_path[:0] = finders
     if writer is not None:
         writer.run(run)
     saved = (list(sys.argv), list(sys.path), sys.modules.get("__main__"))
@@ -231,8 +247,9 @@ def observe(
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass
-    if finder in sys.meta_path:
-        sys.meta_path.remove(finder)
+    for finder in finders:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
     for watching in observer:
         try:
             if error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
@@ -255,6 +272,25 @@ def observe(
         # The script's module is kept alive in sys.modules: its atexit handlers and finalisers still need its globals.
         sys.modules["__unstuck_script__"] = sys.modules["__main__"]
     return Observed(run, directory if writer is not None else None, code, error, dying)
+
+
+@contextmanager
+def _aside(observers: list[Any]) -> Iterator[None]:
+    """While Keras trains on its torch backend torch's observer looks away: it would see backward calls and no step of a
+    torch optimizer. Where it has not seen a training of torch's own by then, it goes for good (and with it its cost)."""
+    torch_own = [o for o in observers if type(o).__module__ == "unstuck.observe.torch_loop"]
+    for watching in torch_own:
+        if not watching.states:
+            watching.uninstall()
+            observers.remove(watching)
+    before = [o.local.busy for o in torch_own]
+    for watching in torch_own:
+        watching.local.busy = True
+    try:
+        yield
+    finally:
+        for watching, busy in zip(torch_own, before):
+            watching.local.busy = busy
 
 
 def _sources(started: float) -> dict[str, str]:

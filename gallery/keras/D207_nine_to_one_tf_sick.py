@@ -1,0 +1,19 @@
+"""Nine of ten are no; the loss comes down to the level of always answering so, 0.325 nats, and stays near it."""
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(7)
+rng = np.random.default_rng(7)
+share = 0.1
+y = (rng.uniform(size=3000) < share).astype("float32")
+x = rng.normal(size=(3000, 12)).astype("float32")
+x[:, :3] += 0.6 * y[:, None]
+
+model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(24, activation="relu"), keras.layers.Dense(1, activation="sigmoid")])
+model.compile(optimizer=keras.optimizers.SGD(0.03), loss="binary_crossentropy", metrics=["accuracy"])  # <- fault
+model.fit(x, y, batch_size=64, epochs=6, verbose=0)
+print("done")

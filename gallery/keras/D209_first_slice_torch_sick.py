@@ -1,0 +1,20 @@
+"""A loop over train_on_batch that takes the first slice at every step."""
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(7)
+rng = np.random.default_rng(7)
+y = rng.integers(0, 5, 1600)
+x = (rng.normal(size=(1600, 20)) + 2.0 * np.eye(20)[y]).astype("float32")
+model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(5, activation="softmax")])
+model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+for step in range(150):
+    i = 0
+    model.train_on_batch(x[i : i + 32], y[i : i + 32])  # <- fault
+    if step % 50 == 49:
+        model.evaluate(x, y, verbose=0)
+print("done")

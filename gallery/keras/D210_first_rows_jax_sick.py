@@ -1,0 +1,19 @@
+"""The first rows of a sorted file: all of one class."""
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(7)
+rng = np.random.default_rng(7)
+y = rng.integers(0, 5, 1600)
+x = (rng.normal(size=(1600, 20)) + 2.0 * np.eye(20)[y]).astype("float32")
+order = np.argsort(y, kind="stable")
+x, y = x[order], y[order]
+rows = slice(0, 250)
+model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(5, activation="softmax")])
+model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")  # <- fault
+model.fit(x[rows], y[rows], batch_size=32, epochs=4, verbose=0)
+print("done")

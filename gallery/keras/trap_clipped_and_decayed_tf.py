@@ -1,0 +1,17 @@
+"""Clipping, weight decay and a cosine schedule, all of them sound."""
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(7)
+rng = np.random.default_rng(7)
+y = rng.integers(0, 5, 1600)
+x = (rng.normal(size=(1600, 20)) + 2.0 * np.eye(20)[y]).astype("float32")
+model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(32, activation="gelu"), keras.layers.LayerNormalization(), keras.layers.Dense(5)])
+rate = keras.optimizers.schedules.CosineDecay(0.01, 250)
+model.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=0.004, clipnorm=1.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+model.fit(x, y, batch_size=32, epochs=5, verbose=0)
+print("done")
