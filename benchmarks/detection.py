@@ -458,7 +458,13 @@ class Measured:
             self.variations[key].append(Variation(program, outcome, bad, before))
 
     def _before(self, program: Program) -> str:
-        """Which of two faults is to be fixed first? The one whose repair alone gains 5 points of accuracy more; '' if neither."""
+        """Which of two faults is to be fixed first? The one whose repair alone gains 5 points of accuracy more; '' if neither.
+
+        Beside a wrong loss the length of the steps has no order: without the one nothing can be judged, without the other nothing
+        moves.
+        """
+        if program.second.startswith("S"):
+            return ""
         of = "heldout_accuracy" if {program.code, program.second} & HELD_OUT else "eval_accuracy"
         first, second = (o.final.get(of, 0.0) for o in run_programs(program.halves, self.jobs, observed=False))
         return program.code if second >= first + 0.05 else program.second if first >= second + 0.05 else ""
@@ -587,7 +593,7 @@ def table(found: Measured, codes: Sequence[str], plain: bool = False) -> str:
         "*hurt*: the twin, the very same program without the fault, ends clearly better by its own last line (accuracy 5 points\n"
         "higher, or loss lower by a tenth of ln K, or the sick one ends without a number). Power counts only those: the first\n"
         "finding is this code and has the role cause. Of two faults the one to fix first is the one whose repair alone gains more\n"
-        "(5 points of accuracy, both halves run; where neither does, either order is right). *false causes*: healthy programs in\n"
+        "(5 points of accuracy, both halves run; where neither does, and beside a step length, either order is right). *false causes*: healthy programs in\n"
         "which this code was a cause.\n"
         "Intervals are exact (Clopper-Pearson), 95 %.\n"
     )
