@@ -593,8 +593,8 @@ def table(found: Measured, codes: Sequence[str], plain: bool = False) -> str:
         "*hurt*: the twin, the very same program without the fault, ends clearly better by its own last line (accuracy 5 points\n"
         "higher, or loss lower by a tenth of ln K, or the sick one ends without a number). Power counts only those: the first\n"
         "finding is this code and has the role cause. Of two faults the one to fix first is the one whose repair alone gains more\n"
-        "(5 points of accuracy, both halves run; where neither does, and beside a step length, either order is right). *false causes*: healthy programs in\n"
-        "which this code was a cause.\n"
+        "(5 points of accuracy, both halves run; where neither does, and beside a step length, either order is right).\n"
+        "*false causes*: healthy programs in which this code was a cause.\n"
         "Intervals are exact (Clopper-Pearson), 95 %.\n"
     )
     return "\n".join([about, *marked, "", *(f"{line}\n" for line in lines)]).rstrip()
