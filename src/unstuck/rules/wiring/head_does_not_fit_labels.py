@@ -122,7 +122,7 @@ def _wrong_form(facts: Facts, term: LossTerm) -> Finding | None:
 
 def _keras_form(facts: Facts, term: LossTerm) -> Finding | None:
     """Keras' two categorical losses, each with the labels of the other one."""
-    raised = _raised(facts, "`target` and `output` must have the same shape", "`target.ndim - 1`", "same shape up until the last")
+    raised = _raised(facts, "`target` and `output` must have the same", "`target.ndim - 1`", "same shape up until the last")
     if raised is None or (term.classes or 0) < 2:
         return None
     sparse = term.raw.startswith("sparse")
