@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unstuck.observe.torch_values import MAX_CLASSES, MAX_ELEMENTS, target_kind
+from unstuck.observe.arrays import seen_targets, summarise
+from unstuck.observe.torch_values import MAX_CLASSES, MAX_ELEMENTS
 from unstuck.trace.facts import Facts, Inputs, LabelStats, LayerLook, LossTerm, Parameter, ParameterLook, Site, TermValues
 
 NAN = float("nan")
@@ -198,14 +199,7 @@ class Labels:
         stats = self.stats
         if not t.size:
             return
-        low, high = float(t.min()), float(t.max())
-        stats.lowest = low if stats.lowest is None else min(stats.lowest, low)
-        stats.highest = high if stats.highest is None else max(stats.highest, high)
-        if not stats.many_distinct and (stats.calls <= 64 or stats.calls % 16 == 0):
-            seen = set(stats.distinct) | set(np.unique(t)[:40].tolist())
-            stats.many_distinct = len(seen) > 32
-            stats.distinct = sorted(seen)[:33]
-            stats.kind = target_kind(stats, t)
+        seen_targets(stats, t)
 
     # ------------------------------------------------------------------ looked-at steps
 
@@ -448,28 +442,7 @@ class Data:
         for record, parts in zip(self.facts.inputs, self.arrays):
             if not parts or len({p.shape[1] for p in parts}) != 1:
                 continue
-            x = np.concatenate(parts)
-            record.distinct_rows = len({row.tobytes() for row in np.ascontiguousarray(x[:MAX_ROWS])})
-            with np.errstate(all="ignore"):
-                z = x.astype(np.float64)
-                good = np.isfinite(z)
-                if not good.any():
-                    continue
-                record.lowest, record.highest = float(z[good].min()), float(z[good].max())
-                if record.kind == "ids":
-                    record.constant_columns = float((x == x[:1]).all(0).mean()) if len(x) > 1 else None
-                    continue
-                record.mean, record.rms = float(z[good].mean()), float(np.sqrt(np.square(z[good]).mean()))
-                z[~good] = np.nan
-                if len(z) > 1:
-                    varying = ~np.all((x == x[:1]) | ~good, axis=0)
-                    record.constant_columns = float(1 - varying.mean())
-                    if varying.any():
-                        std = np.nanstd(z[:, varying], axis=0)
-                        record.column_std_low, record.column_std_mid, record.column_std_high = (
-                            float(v) for v in (np.nanmin(std), np.nanmedian(std), np.nanmax(std))
-                        )
-                        record.column_mean_high = float(np.nanmax(np.abs(np.nanmean(z[:, varying], axis=0))))
+            summarise(record, np.concatenate(parts), MAX_ROWS)
 
     def write(self, directory: Path) -> None:
         """pairs-<training>.npz in the run folder. Raises OSError."""

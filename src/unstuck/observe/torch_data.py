@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from unstuck.observe import torch_values
+from unstuck.observe.arrays import summarise
 from unstuck.trace.facts import Facts, Inputs, Site
 
 MAX_ROWS = 4096
@@ -159,29 +160,7 @@ class Data:
         for record, parts in zip(self.facts.inputs, self.arrays):
             if not parts or len({p.shape[1] for p in parts}) != 1:
                 continue
-            x = np.concatenate(parts)
-            distinct = {row.tobytes() for row in np.ascontiguousarray(x[:MAX_ROWS])}
-            record.distinct_rows = len(distinct)
-            with np.errstate(all="ignore"):
-                z = x.astype(np.float64)
-                good = np.isfinite(z)
-                if not good.any():
-                    continue
-                record.lowest, record.highest = float(z[good].min()), float(z[good].max())
-                if record.kind == "ids":
-                    record.constant_columns = float((x == x[:1]).all(0).mean()) if len(x) > 1 else None
-                    continue
-                record.mean, record.rms = float(z[good].mean()), float(np.sqrt(np.square(z[good]).mean()))
-                z[~good] = np.nan
-                if len(z) > 1:
-                    varying = ~np.all((x == x[:1]) | ~good, axis=0)
-                    record.constant_columns = float(1 - varying.mean())
-                    if varying.any():
-                        std = np.nanstd(z[:, varying], axis=0)
-                        record.column_std_low, record.column_std_mid, record.column_std_high = (
-                            float(v) for v in (np.nanmin(std), np.nanmedian(std), np.nanmax(std))
-                        )
-                        record.column_mean_high = float(np.nanmax(np.abs(np.nanmean(z[:, varying], axis=0))))
+            summarise(record, np.concatenate(parts), MAX_ROWS)
 
     def write(self, directory: Path) -> None:
         """pairs-<training>.npz in the run folder. Raises OSError."""

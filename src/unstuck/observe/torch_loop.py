@@ -31,7 +31,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from unstuck.observe import sites, torch_data, torch_graph, torch_modules, torch_probes, torch_spy, torch_values
+from unstuck.observe import arrays, sites, torch_data, torch_graph, torch_modules, torch_probes, torch_spy, torch_values
 from unstuck.trace.facts import (
     Break,
     Clipping,
@@ -2713,7 +2713,7 @@ class Observer:
         stats.distinct = distinct[:33].tolist()
         stats.many_distinct = len(distinct) > 32
         if stats.kind != "index":
-            stats.kind = torch_values.target_kind(
+            stats.kind = arrays.target_kind(
                 stats, torch_values.numpy_of(y).reshape(len(y), -1) if y.dim() else np.zeros((1, 1))
             )
         elif term.classes is not None:

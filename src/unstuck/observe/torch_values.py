@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unstuck.observe.arrays import seen_targets
 from unstuck.trace.facts import LabelStats, LossTerm, TermValues
 
 MAX_ELEMENTS = 1 << 17  # of a log-probability block that is looked at in one step
@@ -319,14 +320,7 @@ class Labels:
         stats = self.stats
         if not t.size:
             return
-        low, high = float(t.min()), float(t.max())
-        stats.lowest = low if stats.lowest is None else min(stats.lowest, low)
-        stats.highest = high if stats.highest is None else max(stats.highest, high)
-        if not stats.many_distinct and (stats.calls <= 64 or stats.calls % 16 == 0):
-            seen = set(stats.distinct) | set(np.unique(t)[:40].tolist())
-            stats.many_distinct = len(seen) > 32
-            stats.distinct = sorted(seen)[:33]
-            stats.kind = target_kind(stats, t)
+        seen_targets(stats, t)
         if stats.kind == "binary" and t.shape[1] == 1:
             if len(self.counts) != 2:
                 self.counts = np.zeros(2)
@@ -344,20 +338,6 @@ class Labels:
         both = self._recent[0] + self._recent[1] if self._recent[0].shape == self._recent[1].shape else self._recent[0]
         if both.shape[1]:
             stats.hits, stats.seen, stats.predicted = (row.tolist() for row in both)
-
-
-def target_kind(stats: LabelStats, t: np.ndarray) -> str:
-    """one-hot, probability, binary, integer, real; a kind once lost does not come back."""
-    order = ["one-hot", "binary", "integer", "probability", "real"]
-    if stats.many_distinct or any(v != round(v) for v in stats.distinct):
-        sums = t.sum(1)
-        soft = t.shape[1] > 1 and stats.lowest is not None and stats.lowest >= 0 and bool(np.allclose(sums, 1, atol=1e-4))
-        kind = "probability" if soft else "real"
-    elif set(stats.distinct) <= {0.0, 1.0}:
-        kind = "one-hot" if t.shape[1] > 1 and bool((t.sum(1) == 1).all()) else "binary"
-    else:
-        kind = "integer"
-    return max((kind, stats.kind or kind), key=order.index) if stats.kind in order else kind
 
 
 def _bce(v: np.ndarray, t: np.ndarray, c: np.ndarray | None, logits: bool) -> float:
