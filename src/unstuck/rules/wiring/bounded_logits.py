@@ -68,7 +68,7 @@ def check(trace: Trace) -> Finding | None:
         named = {"cosine_similarity": "cosine similarity", "unit_norm": "division by the norm"}.get(node.op, node.op)
         evidence = [
             Evidence(
-                f"The autograd graph has a {named} under the loss"
+                f"The graph has a {named} under the loss"
                 + ("" if scale == 1 else f", scaled by {scale:.4g}")
                 + f": the logits of one sample cannot differ by more than {width:.4g}.",
                 value=width,

@@ -215,7 +215,7 @@ def _out_of_reach(term: LossTerm) -> Finding | None:
     return _finding(
         term, f"The single output ends in a {op} and cannot reach the labels, which go up to {number - 1}.", "hinders",
         [
-            Evidence(f"The autograd graph has a {op.capitalize()} under the loss: every output lies below 1."),
+            Evidence(f"The graph has a {op.capitalize()} under the loss: every output lies below 1."),
             Evidence(
                 f"The labels are the whole numbers 0 to {number - 1}.",
                 value=float(number), unit="classes", source="values",

@@ -52,7 +52,7 @@ def check(trace: Trace) -> Finding | None:
             "Log-softmax is applied twice; the second time it changes nothing.",
             bearing="harmless",
             evidence=[
-                Evidence(f"The autograd graph has {what} directly under the LogSoftmax of the loss."),
+                Evidence(f"The graph has {what} directly under the LogSoftmax of the loss."),
                 Evidence("Log-softmax of log-probabilities returns them as they are, with the same "
                     "gradient.", source="values"),
             ],

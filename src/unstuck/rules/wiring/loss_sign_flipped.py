@@ -72,7 +72,7 @@ def check(trace: Trace) -> Finding | None:
         source="loop",
     )
     if term.sign == -1:
-        evidence = [Evidence("In the autograd graph the loss enters what is minimised with a minus sign.")]
+        evidence = [Evidence("In the graph the loss enters what is minimised with a minus sign.")]
         locations: list[Site] = sites(term.sign_site, term.site)
         fix = "Minimise the negative log-likelihood: put the minus sign back (or remove the one too many)."
     elif maximize:

@@ -68,7 +68,7 @@ def check(trace: Trace) -> Finding | None:
         if clamp is not None:
             evidence.append(
                 Evidence(
-                    "The autograd graph has a clamp directly on the last layer: outside its range the gradient is 0."
+                    "The graph has a clamp directly on the last layer: outside its range the gradient is 0."
                 )
             )
         if not evidence:

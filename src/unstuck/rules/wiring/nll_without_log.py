@@ -51,7 +51,7 @@ def check(trace: Trace) -> Finding | None:
         if on_path or values.simplex_rows == values.calls:
             evidence = []
             if on_path:
-                evidence.append(Evidence("The autograd graph has a Softmax under NLLLoss and no logarithm between "
+                evidence.append(Evidence("The graph has a Softmax under NLLLoss and no logarithm between "
                     "them."))
             if values.simplex_rows == values.calls:
                 evidence.append(
@@ -81,7 +81,7 @@ def check(trace: Trace) -> Finding | None:
         elif (values.highest is not None and values.highest > 0) or (node is not None and node.op in _HEADS):
             evidence = []
             if node is not None and node.op in _HEADS:
-                evidence.append(Evidence("The autograd graph has the last layer directly under NLLLoss, without "
+                evidence.append(Evidence("The graph has the last layer directly under NLLLoss, without "
                     "log-softmax."))
             if values.highest is not None and values.highest > 0:
                 evidence.append(

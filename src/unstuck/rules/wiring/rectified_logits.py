@@ -44,7 +44,7 @@ def check(trace: Trace) -> Finding | None:
         node = next_op(term.path, skip=RESHAPING | {"dropout"})
         if node is None or node.op != "relu":
             continue
-        evidence = [Evidence("The autograd graph has a ReLU directly under the loss: the logits cannot be negative.")]
+        evidence = [Evidence("The graph has a ReLU directly under the loss: the logits cannot be negative.")]
         share = node.zero_columns
         dead = share == 1.0
         if share:

@@ -53,7 +53,7 @@ def check(trace: Trace) -> Finding | None:
             what = node.op
             evidence.append(
                 Evidence(
-                    f"The autograd graph has a {what.capitalize()} under the binary cross-entropy with logits, with "
+                    f"The graph has a {what.capitalize()} under the binary cross-entropy with logits, with "
                     "nothing but reshaping between them."
                 )
             )

@@ -46,7 +46,7 @@ def check(trace: Trace) -> Finding | None:
         if node is not None:
             shape = " x ".join(map(str, node.shape or []))
             text = (
-                f"The autograd graph has a {'Softmax' if node.op == 'softmax' else 'LogSoftmax'} over axis {node.dim} "
+                f"The graph has a {'Softmax' if node.op == 'softmax' else 'LogSoftmax'} over axis {node.dim} "
                 f"of a tensor of shape {shape}: an axis of length 1."
             )
             locations = sites(node.made, node.site)

@@ -128,7 +128,7 @@ def _on_path(term: LossTerm) -> Finding | None:
     return _finding(
         [
             Evidence(
-                f"The autograd graph has a {name} over axis {dim} of a tensor of shape {_times(shape)}; the classes "
+                f"The graph has a {name} over axis {dim} of a tensor of shape {_times(shape)}; the classes "
                 f"are on axis {classes}."
             ),
             _start(shape[dim], shape[classes]),
@@ -150,7 +150,7 @@ def _over_squeezed_batch(term: LossTerm, node: OpNode, rows: int) -> Finding | N
     return _finding(
         [
             Evidence(
-                f"The autograd graph has a Softmax over the only axis of a tensor of {rows} numbers, which are the "
+                f"The graph has a Softmax over the only axis of a tensor of {rows} numbers, which are the "
                 f"{rows} samples of the batch: the last layer has one unit."
             )
         ],

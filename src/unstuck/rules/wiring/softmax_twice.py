@@ -49,7 +49,7 @@ def check(trace: Trace) -> Finding | None:
         evidence = []
         if node is not None and node.op == "softmax":
             evidence.append(
-                Evidence("The autograd graph has a Softmax under the LogSoftmax of the loss, with only views between them.")
+                Evidence("The graph has a Softmax under the LogSoftmax of the loss, with only views between them.")
             )
         values = term.values
         # Rows that are non-negative and sum to 1 in every call: logits do that with probability zero. One class
