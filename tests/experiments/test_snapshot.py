@@ -134,7 +134,8 @@ def test_without_a_copy_there_is_a_reason_and_nothing_to_run() -> None:
     shot.close()
 
 
-def test_a_thread_is_an_obstacle() -> None:
+def test_a_thread_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_children", lambda: [])  # other tests of this process may have left some
     over = threading.Event()
     thread = threading.Thread(target=over.wait, daemon=True)
     thread.start()
