@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 
 from unstuck.trace.facts import Inputs, LabelStats
@@ -30,6 +33,23 @@ def summarise(record: Inputs, x: np.ndarray, most: int) -> None:
                     float(v) for v in (np.nanmin(std), np.nanmedian(std), np.nanmax(std))
                 )
                 record.column_mean_high = float(np.nanmax(np.abs(np.nanmean(z[:, varying], axis=0))))
+
+
+def write_pairs(path: Path, arrays: list[list[np.ndarray]], labels: list[np.ndarray], batches: list[np.ndarray]) -> None:
+    """The captured (input, label) pairs as one .npz, whole or not at all. arrays: for each input of the model its parts [rows,
+    columns], float32 or int64; labels, batches: parts [rows], ignored labels the smallest int64. Raises OSError."""
+    y, batch = np.concatenate(labels), np.concatenate(batches)
+    usable = [p for p in arrays if p and sum(map(len, p)) == len(y) and len({q.shape[1] for q in p}) == 1]
+    real = [np.concatenate(p) for p in usable if p[0].dtype == np.float32]
+    ids = [np.concatenate(p) for p in usable if p[0].dtype == np.int64]
+    x = np.concatenate(real, axis=1) if real else np.concatenate(ids, axis=1) if ids else np.zeros((len(y), 0), np.float32)
+    keep = y != np.iinfo(np.int64).min
+    with open(path.with_suffix(".part"), "wb") as file:
+        np.savez(
+            file, x=x[keep], y=y[keep], batch=batch[keep],
+            kind=np.array("real" if real or not ids else "ids"), columns=np.array(x.shape[1]),
+        )  # fmt: skip
+    os.replace(path.with_suffix(".part"), path)
 
 
 def seen_targets(stats: LabelStats, t: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,19 +69,13 @@ class State:
 
 
 class DeepLooks:
-    """The part of the observer that evaluates batches again. `site_of` and `own_error` are the observer's."""
+    """The part of the observer that evaluates batches again. What is declared here is the observer's."""
 
     keras: Any
     run: Run
     own_steps: weakref.WeakSet[Any]
-
-    def site_of(self, thing: Any) -> Site | None:
-        """The line that constructed a layer, a loss or an optimizer."""
-        raise NotImplementedError
-
-    def own_error(self, error: BaseException) -> None:
-        """A failure of ours."""
-        raise NotImplementedError
+    site_of: Callable[[Any], Site | None]  # the line that constructed a layer, a loss or an optimizer
+    own_error: Callable[[BaseException], None]
 
     def _values(self, model: Any, jax_state: Any) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
         """Copies of the trained variables, the others, and the metrics' (of a multi-output loss)."""

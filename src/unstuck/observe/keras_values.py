@@ -8,13 +8,12 @@ divided by mean(w). The best constant answer under weights is the weighted frequ
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from unstuck.observe.arrays import seen_targets, summarise
+from unstuck.observe.arrays import seen_targets, summarise, write_pairs
 from unstuck.observe.torch_values import MAX_CLASSES, MAX_ELEMENTS
 from unstuck.trace.facts import Facts, Inputs, LabelStats, LayerLook, LossTerm, Parameter, ParameterLook, Site, TermValues
 
@@ -448,17 +447,5 @@ class Data:
         """pairs-<training>.npz in the run folder. Raises OSError."""
         if self.written == self.rows or not self.labels:
             return
-        y, batch = np.concatenate(self.labels), np.concatenate(self.batches)
-        usable = [p for p in self.arrays if p and sum(map(len, p)) == len(y) and len({q.shape[1] for q in p}) == 1]
-        real = [np.concatenate(p) for p in usable if p[0].dtype == np.float32]
-        ids = [np.concatenate(p) for p in usable if p[0].dtype == np.int64]
-        x = np.concatenate(real, axis=1) if real else np.concatenate(ids, axis=1) if ids else np.zeros((len(y), 0), np.float32)
-        keep = y != np.iinfo(np.int64).min
-        path = directory / f"pairs-{self.facts.id}.npz"
-        with open(path.with_suffix(".part"), "wb") as file:
-            np.savez(
-                file, x=x[keep], y=y[keep], batch=batch[keep], kind=np.array("real" if real or not ids else "ids"),
-                columns=np.array(x.shape[1]),
-            )  # fmt: skip
-        os.replace(path.with_suffix(".part"), path)
+        write_pairs(directory / f"pairs-{self.facts.id}.npz", self.arrays, self.labels, self.batches)
         self.written = self.rows

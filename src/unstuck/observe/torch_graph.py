@@ -36,6 +36,9 @@ LOSSES = {
     "CudnnCtcLoss": "ctc",
 }
 
+# Those of `unstuck.losses` that keep the logits.
+OWN = frozenset({"FusedCrossEntropy", "FusedBinaryCrossEntropy"})
+
 # Names of operations, framework-independent. What is not listed keeps its own name in lower case.
 OPS = {
     "LogSoftmax": "log_softmax",
@@ -330,11 +333,12 @@ def _found(
 
 def own_call(node: Node) -> tuple[Any, Any, Any, Any] | None:
     """(logits, target, weight, options) of a loss of `unstuck.losses`; None for any other node, and once its graph is freed."""
-    if not getattr(getattr(node, "_forward_cls", None), "__module__", "").startswith("unstuck.losses."):
+    ours = getattr(getattr(node, "_forward_cls", None), "__module__", "").startswith("unstuck.losses.")
+    if not ours or base_name(node) not in OWN:
         return None
     try:
         logits, target, weight, *_ = node.saved_tensors
-        return (logits, target, weight, node.o) if logits.shape[:1] == target.shape[:1] or logits.dim() == 1 else None
+        return logits, target, weight, node.o
     except (AttributeError, RuntimeError, ValueError):
         return None
 
@@ -353,7 +357,7 @@ def _classify(node: Node, via: _Via) -> tuple[Found | None, bool]:
             if inner is not None:
                 return _found("cross-entropy", node, _first(inner), via, flags=frozenset({"log(softmax)"})), False
         return _found(kind, node, below, via), False
-    own = own_call(node) if base in {"FusedCrossEntropy", "FusedBinaryCrossEntropy"} else None
+    own = own_call(node)
     if own is not None and base == "FusedBinaryCrossEntropy":
         return _found("bce-logits", node, _first(node), via, flags=frozenset({"own"})), False
     if own is not None:
