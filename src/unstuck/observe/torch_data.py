@@ -47,6 +47,8 @@ class Data:
         self.published = 0  # captured rows at the last time they were looked at as a whole
         self.now: list[Any] = []  # the tensors of the latest call, until its labels are known
         self.first: tuple[bytes, ...] | None = None
+        self.sequence: tuple[np.ndarray, np.ndarray] | None = None  # the first one of ids, and its labels
+        self.one_sequence = self.many_labels = False  # all equal it, and their labels do not
 
     @property
     def full(self) -> bool:
@@ -94,6 +96,7 @@ class Data:
             t = tensors[i].detach()
             if tokens:
                 ids = torch_values.numpy_of(t).reshape(rows, -1).astype(np.int64)
+                self._sequences(ids, y.reshape(rows, -1))
                 before = np.concatenate((np.full((rows, 1), -1), ids[:, :-1]), axis=1)
                 part = np.stack((ids.reshape(-1), before.reshape(-1)), axis=1)
             else:
@@ -113,6 +116,14 @@ class Data:
                 keep[keep == ignore] = np.iinfo(np.int64).min
             self.labels.append(keep)
             self.batches.append(np.full(len(keep), self.calls - 1, dtype=np.int64))
+
+    def _sequences(self, ids: np.ndarray, y: np.ndarray) -> None:
+        """Is every sequence the same, whatever its labels? Its contexts differ, and say nothing but the position."""
+        if self.sequence is None:
+            self.sequence, self.one_sequence = (ids[0], y[0]), True
+        first, labels = self.sequence
+        self.one_sequence = self.one_sequence and ids.shape[1:] == first.shape and bool((ids == first).all())
+        self.many_labels = self.many_labels or (self.one_sequence and bool((y != labels).any()))
 
     @staticmethod
     def _columns(t: Any) -> np.ndarray:
@@ -160,6 +171,8 @@ class Data:
             if not parts or len({p.shape[1] for p in parts}) != 1:
                 continue
             summarise(record, np.concatenate(parts), MAX_ROWS)
+            if self.one_sequence and self.many_labels:
+                record.distinct_rows = 1
 
     def write(self, directory: Path) -> None:
         """pairs-<training>.npz in the run folder. Raises OSError."""

@@ -313,6 +313,11 @@ class Labels:
             self.last = t2[:, 0].astype(np.int64)
             guess = numpy_of(values).reshape(-1)[: len(t2)]
             accuracy = float(((guess > 0.5) == (t2[:, 0] > 0.5)).mean()) if len(guess) == len(t2) else NAN
+        elif stats.kind == "integer" and k == 1 and not stats.many_distinct:
+            # Class numbers as a quantity: the answer is the nearest one.
+            self.last = t2[:, 0].astype(np.int64)
+            guess = numpy_of(values).reshape(-1)[: len(t2)]
+            accuracy = float((np.rint(guess) == t2[:, 0]).mean()) if len(guess) == len(t2) else NAN
         return Level(total if total is not None else NAN, chance, base, accuracy)
 
     def _real_targets(self, t: np.ndarray) -> None:

@@ -101,6 +101,13 @@ def too_long(probe: Probe) -> bool:
     )  # fmt: skip
 
 
+def trust(probe: Probe) -> float | None:
+    """Trust ratio: what the step won on its own batch over what it promised to first order; None where that is within rounding."""
+    if probe.after is None or not math.isfinite(probe.after) or not (probe.predicted or 0.0) > resolution(probe):
+        return None
+    return known((probe.before - probe.after) / (probe.predicted or math.nan))
+
+
 def looks(seen: list[LayerLook], name: str) -> list[float]:
     """The measured values of one field of a layer's looks."""
     values = [getattr(look, name) for look in seen]

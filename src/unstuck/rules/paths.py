@@ -1,12 +1,12 @@
-"""Reading the path between a loss and the last parametric layer."""
+"""Reading the path between a loss and the last parametric layer, and what stands on it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-from unstuck.findings import Intervention
-from unstuck.trace.facts import LabelStats, Layer, LossTerm, OpNode, Site
+from unstuck.findings import Evidence, Intervention
+from unstuck.trace.facts import LabelStats, Layer, LossTerm, OpNode, Parameter, Site
 
 # Operations that move numbers without changing any of them.
 RESHAPING = frozenset({"view", "transpose", "permute", "squeeze", "unsqueeze", "expand", "copy", "cast", "slice", "cat"})
@@ -16,6 +16,15 @@ _LOSSES = {"cross-entropy": "cross_entropy", "soft-cross-entropy": "cross_entrop
            "bce-logits": "bce_with_logits", "mse": "mse_loss", "l1": "l1_loss", "smooth-l1": "smooth_l1_loss",
            "huber": "huber_loss", "poisson": "poisson_nll_loss", "soft-margin": "soft_margin_loss",
            "hinge": "hinge_embedding_loss", "kl": "kl_div"}  # fmt: skip
+
+
+DRAWN = Evidence("They are still as they were drawn: not trained before, and not loaded.", source="values")
+
+
+def as_drawn(parameters: Iterable[Parameter]) -> bool:
+    """Were most of the numbers of these weights as torch draws them when they were first seen: never trained, never loaded?"""
+    wide = [(math.prod(p.shape), p.fresh) for p in parameters if len(p.shape) > 1]
+    return 2 * sum(n for n, fresh in wide if fresh) > sum(n for n, _ in wide)
 
 
 def next_op(path: list[OpNode], skip: Iterable[str] = RESHAPING) -> OpNode | None:

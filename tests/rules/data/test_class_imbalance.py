@@ -79,7 +79,9 @@ def test_rare_answers_and_recall():
     assert "of 96 recent rows of other classes 4 were right" in rule.check(trace).evidence[1].text
     labels.hits[1] = 5.0
     assert rule.check(trace) is None
-    labels.hits[1], labels.predicted = 0.0, [3100.0, 100.0]
+    labels.hits, labels.predicted = [3005.0, 1.0], [3100.0, 100.0]  # right less often than one constant answer
+    assert rule.check(trace) is not None
+    labels.hits = [3103.0, 2.0]  # and more often
     assert rule.check(trace) is None
     labels.predicted, labels.seen = [3200.0, 0.0], [3181.0, 19.0]
     assert rule.check(trace) is None  # too few were asked for
@@ -90,3 +92,11 @@ def test_weighted_already(field, value):
     trace = rule.sick()
     setattr(trace.facts.terms[0], field, value)
     assert rule.check(trace) is None
+
+
+def test_shown_once_the_data_were_gone_through():
+    """Then it is a cause whatever the loss does: weights the wrong way round make it small."""
+    trace = rule.sick()
+    assert not rule.check(trace).shown
+    trace.facts.inputs = [Inputs(shape=[32, 6], rows=1000, distinct_rows=330)]
+    assert rule.check(trace).shown

@@ -78,9 +78,9 @@ def test_only_the_first_class_was_captured():
     assert rule.check(trace) is None  # 0.98^200 is no rarity
 
 
-def test_sampler_on_purpose():
+def test_a_sampler_of_their_own_that_gives_class_after_class():
     trace = with_labels(np.repeat(np.arange(5), 128), sampler="ClassesPerBatch", shuffled=None)
-    assert rule.check(trace).bearing == "choice"
+    assert rule.check(trace).bearing == "hinders"
 
 
 @pytest.mark.parametrize("rows", [0, 20])

@@ -35,6 +35,17 @@ def test_too_short_without_clipping_as_well():
     """S502: not even without it would the steps leave the band."""
     trace = rule.sick()
     trace.series.columns["predicted"][::10] = 1e-12
+    trace.facts.optimizers[0].lr_first = 1e-12
+    assert rule.check(trace) is None
+
+
+def test_weight_decay_outweighs_what_clipping_left():
+    """The product of gradient and step is then the decay's, and may be negative: lr g.g says what was lost."""
+    trace = rule.sick()
+    trace.series.columns["predicted"][::10] = -1e-6
+    trace.facts.optimizers[0].lr_first = 0.1
+    assert rule.check(trace) is not None
+    trace.facts.optimizers[0].lr_first = 1e-9
     assert rule.check(trace) is None
 
 

@@ -47,6 +47,17 @@ def test_all_frozen_is_u403():
 def test_some_backward_calls_only():
     trace = rule.sick()
     trace.facts.loop.without_graph -= 1
+    trace.facts.parameters[0].reached = True
+    assert rule.check(trace) is None
+
+
+def test_what_was_cut_off_was_given_a_gradient_of_its_own():
+    """predicted = logits.argmax(1).float().requires_grad_(): backward has a graph, and it ends there."""
+    trace = rule.sick()
+    trace.facts.loop.without_graph = 0
+    finding = rule.check(trace)
+    assert finding is not None and f"At all {trace.facts.loop.backwards} backward calls" in finding.evidence[0].text
+    trace.facts.breaks[0].on_path = False
     assert rule.check(trace) is None
 
 

@@ -64,3 +64,16 @@ def test_one_backward_is_not_enough():
     trace = rule.sick()
     trace.facts.loop.backwards = 1
     assert rule.check(trace) is None
+
+
+def test_random_features_are_no_choice():
+    trace = rule.sick()
+    trace.facts.parameters[0].fresh = True
+    finding = rule.check(trace)
+    assert finding.bearing == "hinders" and any("as they were drawn" in e.text for e in finding.evidence)
+
+
+def test_the_bare_value_of_a_weight_that_an_optimizer_holds():
+    trace = rule.sick()
+    trace.facts.breaks[0].function = rule.LEAF
+    assert rule.check(trace).bearing == "hinders"

@@ -4,7 +4,7 @@ import pytest
 
 from unstuck.rules.gradient import vanishing_gradients as rule
 from unstuck.trace import synthetic
-from unstuck.trace.facts import Layer, ParameterLook
+from unstuck.trace.facts import Layer, LayerLook, ParameterLook
 
 
 def gradients(trace, sizes, **look):
@@ -89,4 +89,20 @@ def test_embeddings_are_left_out():
     trace = rule.sick()
     trace.facts.parameters = trace.facts.parameters[:4]
     trace.facts.layers = [Layer("embedding", parameters=["body.0.weight"])]
+    assert rule.check(trace) is None
+
+
+@pytest.mark.parametrize("factor, fires", [(0.1, True), (0.7, False)])
+def test_what_tells_samples_apart_dies_on_the_way(factor, fires):
+    """The share of the mean square that differs between samples, factor^2 per layer, against 1 / (2 * 400 steps)."""
+    trace = rule.healthy()
+    trace.series = synthetic.training(state="at-chance").series
+    for i, p in enumerate(trace.facts.parameters):
+        share = factor ** (2 * i)
+        looks = [LayerLook(n, 64, rms=0.5, spread=share) for n in (1, 100)]
+        trace.facts.layers.append(Layer("linear", "input", [64, 64], 64, parameters=[p.name], looks=looks))
+    finding = rule.check(trace)
+    assert (finding is not None and "tells samples apart" in finding.summary) == fires
+    for layer in trace.facts.layers:
+        layer.looks[-1].spread = 0.5  # they were told apart in the end
     assert rule.check(trace) is None

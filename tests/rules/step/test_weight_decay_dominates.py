@@ -44,9 +44,11 @@ def test_a_training_that_learns():
     assert rule.check(trace) is None
 
 
-@pytest.mark.parametrize("last, fires", [(0.0, True), (0.459, True), (0.46, False), (4.6, False), (math.nan, False)])
-def test_nine_tenths_of_the_norm(last, fires):
+@pytest.mark.parametrize("last, fires", [(0.0, True), (0.459, True), (2.29, True), (2.3, False), (4.6, False), (math.nan, False)])
+def test_half_of_the_norm_where_the_decay_explains_it(last, fires):
     assert (rule.check(sick(decay=10.0, last=last)) is not None) == fires
+    if last > 0.459:
+        assert rule.check(sick(decay=0.0, last=last)) is None
 
 
 @pytest.mark.parametrize(

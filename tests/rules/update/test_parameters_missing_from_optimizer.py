@@ -2,6 +2,7 @@
 
 from unstuck.rules.update import optimizer_holds_other_tensors
 from unstuck.rules.update import parameters_missing_from_optimizer as rule
+from unstuck.trace import synthetic
 from unstuck.trace.facts import Parameter
 
 
@@ -56,3 +57,12 @@ def test_updates_by_hand_and_foreign_tensors_are_silent():
     trace = rule.sick()
     trace.facts.optimizers[0].strangers, trace.facts.optimizers[0].stranger_names = 1, ["tensor [9]"]
     assert rule.check(trace) is None
+
+
+def test_random_weights_are_missing_by_mistake_where_nothing_is_learned():
+    trace = rule.sick()
+    assert rule.check(trace).bearing == "choice"
+    trace.facts.parameters[0].fresh = True
+    assert rule.check(trace).bearing == "hinders"
+    trace.series = synthetic.training(state="learning").series
+    assert rule.check(trace).bearing == "choice"

@@ -38,12 +38,14 @@ from unstuck.rules import levels
 from unstuck.rules.learnable import learnable, shifted
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
+from unstuck.trace.facts import Inputs
 from unstuck.trace.trace import Pairs, Trace
 
 CODE = "D202"
 NEEDS = ("pairs",)
 EXPLAINS = ("I605", "I606", "S505", "D207", "S502", "S501")
 COSTLY = True
+FEWEST = 5  # steps that show whether a loss falls
 PASSES = 3  # passes over the data after which learning by heart could show
 
 
@@ -53,6 +55,9 @@ def check(trace: Trace) -> Finding | None:
     learn = learnable(trace)
     if learn is None or learn.classes < 2 or not learn.columns or learn.found:
         return None
+    learns = symptom.of(trace).learns
+    if learns and not learn.absent and _first_pass(trace) is None:
+        return None  # it learns, and nothing but the absence of a relation would say that it does so by heart
     evidence: list[Evidence] = []
     grade = "likely"
     shift = shifted(trace)
@@ -81,7 +86,7 @@ def check(trace: Trace) -> Finding | None:
         grade,
         summary,
         bearing="blocks",
-        shown=symptom.of(trace).learns,  # by heart: what it learns is not what the inputs say
+        shown=learns,  # by heart: what it learns is not what the inputs say
         evidence=evidence,
         locations=sites(*(x.site for x in trace.facts.loaders if x.taken), *(x.made for x in trace.facts.loaders if x.taken),
                         *(i.site for i in trace.facts.inputs)),
@@ -99,20 +104,35 @@ def _asked(trace: Trace) -> bool:
 
 
 def _by_heart(trace: Trace) -> bool:
-    given = next((i for i in trace.facts.inputs if i.distinct_rows and i.calls and i.rows), None)
+    """Rows came again, several times, and the loss did not fall before they did (or there were too few steps to say)."""
+    given = _given(trace)
+    if given is None or levels.steps(trace) < PASSES * _steps_once(given) or given.distinct_rows >= given.rows:
+        return False
+    skill, level = _first_pass(trace), levels.chance(trace)
+    if skill is None or level is None:
+        return level is not None and _steps_once(given) < FEWEST
+    return skill < levels.BAND * level
+
+
+def _first_pass(trace: Trace) -> float | None:
+    """Nats won against the base rates while rows were new, in the second half of that time; None with under five steps."""
+    given = _given(trace)
     if given is None:
-        return False
-    per_step = max((given.shape or [1])[0], 1)
-    # Of sequences the captured rows are contexts, many of them alike: the set they were cut from says when it is through.
-    once = (given.part_of or given.distinct_rows) / per_step
-    series = trace.series
-    if levels.steps(trace) < PASSES * once or given.distinct_rows >= given.rows:
-        return False
-    early = series.where(series.steps <= once)
+        return None
+    early = trace.series.where(trace.series.steps <= _steps_once(given))
     skill = early["base"] - early["loss"]
     skill = skill[np.isfinite(skill)]
-    level = levels.chance(trace)
-    return len(skill) >= 5 and level is not None and float(skill[len(skill) // 2 :].mean()) < levels.BAND * level
+    return float(skill[len(skill) // 2 :].mean()) if len(skill) >= FEWEST else None
+
+
+def _given(trace: Trace) -> Inputs | None:
+    return next((i for i in trace.facts.inputs if i.distinct_rows and i.calls and i.rows), None)
+
+
+def _steps_once(given: Inputs) -> float:
+    """Steps after which every row was seen once."""
+    # Of sequences the captured rows are contexts, many of them alike: the set they were cut from says when it is through.
+    return (given.part_of or given.distinct_rows) / max((given.shape or [1])[0], 1)
 
 
 def in_order(trace: Trace) -> str:

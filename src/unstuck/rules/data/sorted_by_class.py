@@ -75,7 +75,7 @@ def check(trace: Trace) -> Finding | None:
         )  # fmt: skip
     return Finding(
         CODE, "sorted-by-class", "likely", "The data are fed in the order of their classes.",
-        bearing="choice" if sampled and not plain else "hinders", evidence=found,
+        evidence=found,
         locations=sites(*(s for one in plain for s in (one.made, one.site)), *(i.site for i in trace.facts.inputs[:1])),
         fix=Fix(
             "Shuffle: DataLoader(..., shuffle=True), or a new random permutation of the rows in every epoch.",

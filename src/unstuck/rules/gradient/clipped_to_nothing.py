@@ -59,26 +59,28 @@ def check(trace: Trace) -> Finding | None:
             return _finding(clipping, norm, [])
         if not (clipping.threshold > 0 and math.isfinite(norm)) or norm < TIMES * clipping.threshold:
             continue
-        evidence = _budget(trace, clipping.times or norm / clipping.threshold)
+        evidence = _budget(trace, clipping.times or norm / clipping.threshold, norm, stepping)
         if evidence:
             return _finding(clipping, norm, evidence)
     return None
 
 
-def _budget(trace: Trace, times: float) -> list[Evidence]:
+def _budget(trace: Trace, times: float, norm: float, stepping: list[Optimizer]) -> list[Evidence]:
     """What the steps promise in all, as clipped and without clipping; empty unless it is the clipping that decides.
 
     Recorded is the product of the gradient g itself, as it was before clipping, with the step -lr c along the clipped one:
-    lr g.c. Without clipping it is lr g.g, which is `times` as much: norm / threshold where the norm was clipped.
+    lr g.c. Without clipping it is lr g.g, which is `times` as much: norm / threshold where the norm was clipped. Weight decay is in
+    the step as well, and can outweigh what clipping left: lr g.g is at least lr norm^2 a step, norm being g's or its largest entry.
     """
     now, level = levels.promised(trace), levels.chance(trace)
     if now is None or level is None:
         return []
-    whole = now * times
+    rate = min(((o.lr_first or 0.0) / max(1e-3, 1 - o.momentum) for o in stepping), default=0.0)
+    whole = max(now * times, rate * norm**2 * levels.steps(trace))
     first = levels.first_loss(trace)
     # A start above chance has to come down to it before anything counts as learned.
     needed = levels.BAND * level + (max(0.0, first - level) if first is not None and math.isfinite(first) else 0.0)
-    if not (0 <= now < needed <= whole):
+    if not now < needed <= whole:
         return []
     return [
         Evidence(

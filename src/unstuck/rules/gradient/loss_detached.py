@@ -63,14 +63,17 @@ def check(trace: Trace) -> Finding | None:
         return None
     error = next((e for e in facts.exceptions if e.phase == "backward" and "does not require grad" in e.message), None)
     never = loop.backwards > 0 and loop.without_graph == loop.backwards
+    # What was cut off may have been given a gradient of its own (requires_grad_()): then there is a graph, and it ends there.
+    ends = any(b.on_path for b in facts.breaks) and facts.parameters and not any(p.reached for p in facts.parameters)
+    never = never or bool(ends and loop.backwards >= 2)
     if not never and (error is None or loop.backwards > loop.without_graph):
         return None
     evidence = []
-    if loop.without_graph:
+    if never:
         evidence.append(
             Evidence(
-                f"At all {loop.without_graph} backward calls no parameter could be reached from the loss.",
-                value=float(loop.without_graph), unit="calls",
+                f"At all {loop.backwards} backward calls no parameter could be reached from the loss.",
+                value=float(loop.backwards), unit="calls",
             )
         )  # fmt: skip
     if error is not None:

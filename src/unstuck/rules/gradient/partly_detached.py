@@ -33,7 +33,7 @@ import math
 
 from unstuck.findings import Evidence, Finding
 from unstuck.rules.gradient.loss_detached import REASONS, uncut
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import DRAWN, as_drawn, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Break, Facts, Parameter
 from unstuck.trace.trace import Trace
@@ -43,6 +43,7 @@ NEEDS = ("parameters",)
 EXPLAINS = ("U402",)
 
 _CUTS = frozenset({"detach", "no_grad", "data"})
+LEAF = "data of a leaf"
 
 
 def check(trace: Trace) -> Finding | None:
@@ -58,8 +59,8 @@ def check(trace: Trace) -> Finding | None:
         return None
     names = ", ".join(p.name for p in cut[:5]) + (", ..." if len(cut) > 5 else "")
     numbers = sum(math.prod(p.shape) for p in cut)
-    wide = [p for p in cut if len(p.shape) > 1]
-    fresh = bool(wide) and all(p.fresh for p in wide)
+    fresh = as_drawn(cut)
+    itself = cause.on_path and cause.function == LEAF
     share = numbers / max(1, sum(math.prod(p.shape) for p in live))
     what = REASONS.get(cause.reason, f"{cause.function or cause.reason} returned a tensor without gradient")
     where = f" ({cause.site.file}, line {cause.site.line})" if cause.site is not None else ""
@@ -72,15 +73,16 @@ def check(trace: Trace) -> Finding | None:
         "partly-detached",
         "certain" if cause.on_path else "likely",
         f"{len(cut)} of {len(live)} trainable tensors never get a gradient: the path to them is cut ({names}).",
-        # Pretrained features may be meant to stay; nobody means to stand on random ones that an optimizer was given to train.
-        bearing="hinders" if fresh else "choice",
+        # Pretrained features may be meant to stay; nobody means to stand on random ones that an optimizer was given to train, nor
+        # gives it a weight and then uses that weight's bare value.
+        bearing="hinders" if fresh or itself else "choice",
         evidence=[
             Evidence(
                 f"In {facts.loop.backwards} backward calls no loss reached {names}: {share:.1%} of the trainable "
                 "numbers, all held by an optimizer.",
                 value=share, unit="share",
             ),
-            *([Evidence("They are as they were drawn: not trained before, and not loaded.", source="values")] if fresh else []),
+            *([DRAWN] if fresh else []),
             Evidence(text),
         ],
         locations=sites(cause.site, facts.made),
@@ -98,7 +100,7 @@ def _explanation(facts: Facts) -> Break | None:
     return next(
         (
             b for b in facts.breaks
-            if b.reason in _CUTS and b.site is not None and b.function != "data of a leaf"
+            if b.reason in _CUTS and b.site is not None and b.function != LEAF
             and not (b.reason == "detach" and b.site.function == here)
         ),
         None,

@@ -7,7 +7,8 @@ at most 1/4; weights drawn too small), what is left after many layers is a power
 ## What is seen
 The root mean square of the gradient of the weights falls towards the input, by a factor below 1/2 per layer and below
 1/1000 in all, in at least three of four neighbouring pairs of layers, at the first and at the middle of the looks; and
-over the whole run the first layers have moved by less than 1 % of their norm.
+over the whole run the first layers have moved by less than 1 % of their norm. Or, on the way there: the size of the numbers, or
+the share of them that differs between samples, falls in the same way.
 
 ## Why training gets stuck
 The last layers learn from features that nobody trains. With saturating units or tiny weights those features hardly
@@ -23,7 +24,8 @@ layers (S502). Adaptive optimizers, which divide the factor out: the first layer
 
 ## References
 S. Hochreiter, 1991. Y. Bengio, P. Simard, P. Frasconi, IEEE Trans. Neural Networks 1994. X. Glorot, Y. Bengio,
-Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010.
+Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010. S. Schoenholz et al., Deep information
+propagation, ICLR 2017.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def check(trace: Trace) -> Finding | None:
     weights = weights_by_depth(trace.facts)
     if len(weights) < FEWEST_LAYERS:
         return None
-    forward = _signal(trace.facts, weights)
+    forward = _signal(trace.facts, weights) or _alike(trace, weights)
     if forward is not None:
         return forward
     seen = profiles(weights)
@@ -100,14 +102,7 @@ def _signal(facts: Facts, weights: list[Parameter]) -> Finding | None:
     to the loss, so does the gradient, and every weight's own gradient, a product of both, is equally tiny."""
     if any(share >= 0.9 for layer in facts.layers for share in levels.looks(layer.looks, "dead")[:1]):
         return None  # dead from the start: nothing shrinks there, it ends (I603)
-    names = {p.name: i for i, p in enumerate(weights)}
-    ways = {}
-    for layer in facts.layers:
-        place = next((names[n] for n in layer.parameters if n in names), None)
-        sizes = levels.looks(layer.looks, "rms")[:1]
-        if layer.of == "input" and place is not None and sizes:
-            ways[place] = sizes[0]
-    sizes = [ways[i] for i in sorted(ways)]
+    sizes = _entering(facts, weights, "rms")
     if len(sizes) < FEWEST_LAYERS or not sizes[0] > 0:
         return None
     last = max(sizes[-1], SMALLEST)
@@ -132,6 +127,53 @@ def _signal(facts: Facts, weights: list[Parameter]) -> Finding | None:
         ),
         separating="Train again with nn.init.kaiming_normal_ weights, everything else as it is.",
     )  # fmt: skip
+
+
+def _alike(trace: Trace, weights: list[Parameter]) -> Finding | None:
+    """What differs between samples shrinks from layer to layer: forwards on the same scale as the gradient does backwards
+    (Schoenholz et al., ICLR 2017). Where it is the share s of what enters the last layer, the directions in which that layer could
+    tell samples apart have s times the curvature of the steepest one, and need 1 / 2s steps at the largest stable rate."""
+    first, last = (_entering(trace.facts, weights, "spread", at) for at in (0, -1))
+    if len(first) < FEWEST_LAYERS or not first[0] > 0 or len(last) != len(first):
+        return None
+    profile = Profile(1, [math.sqrt(max(s, SMALLEST)) for s in first[::-1]])
+    share = max(first[-1], last[-1])
+    if first[-1] / first[0] > 1 / LARGE or profile.factor >= 1 / PER_LAYER or profile.rising < MOSTLY:
+        return None
+    if not 0 < 2 * share * levels.steps(trace) < 1:
+        return None  # 0: it ends somewhere, for another reason
+    return Finding(
+        CODE, "vanishing-gradients", "likely",
+        f"What tells samples apart shrinks by a factor of {1 / profile.factor:.2g} per layer: the last layer sees nearly the same "
+        "numbers for all of them.",
+        bearing="hinders",
+        evidence=[
+            Evidence(
+                f"Of the mean square that enters the first of {len(first)} layers {first[0]:.0%} differ between samples, of what "
+                f"enters the last {first[-1]:.2g} at the first look and {last[-1]:.2g} at the last: about {0.5 / share:.2g} steps "
+                f"would be needed, {levels.steps(trace)} were taken.",
+                value=share, unit="share", source="values",
+            )
+        ],
+        locations=sites(*_locations(trace.facts, weights[: max(1, len(weights) // 4)])),
+        fix=Fix(
+            "Use ReLU with He initialisation, residual connections or normalisation layers; or fewer layers.", "unsafe",
+            intervention=_larger(trace.facts),
+        ),
+        separating="Put a LayerNorm in front of each activation and train again.",
+    )  # fmt: skip
+
+
+def _entering(facts: Facts, weights: list[Parameter], what: str, at: int = 0) -> list[float]:
+    """One number of what enters each weight's layer at the first (0) or last (-1) look, in the order of the forward pass."""
+    names = {p.name: i for i, p in enumerate(weights)}
+    ways = {}
+    for layer in facts.layers:
+        place = next((names[n] for n in layer.parameters if n in names), None)
+        values = levels.looks(layer.looks, what)
+        if layer.of == "input" and place is not None and values:
+            ways[place] = values[at]
+    return [ways[i] for i in sorted(ways)]
 
 
 def _instead(facts: Facts, weights: list[Parameter]) -> Intervention:

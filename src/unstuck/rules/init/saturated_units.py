@@ -35,7 +35,8 @@ from unstuck.trace.trace import Trace
 
 CODE = "I604"
 NEEDS = ("layers",)
-EXPLAINS = ("G303", "S502", "S505", "D207", "I605", "G305")
+# S501: saturated from the first look on, so that no step was it; what is left to move is the last layer alone.
+EXPLAINS = ("G303", "S501", "S502", "S505", "D207", "I605", "G305")
 SLOPE = 0.05  # of the largest derivative: the limit at which a value counts as saturated, as a mean over the layer
 SHARE = 0.9
 _GATED = ("LSTM", "GRU")

@@ -34,6 +34,7 @@ from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
 from unstuck.rules.learnable import clearly_better, learnable, linear_probe, whitened
 from unstuck.rules.paths import sites
+from unstuck.rules.step import learning_rate_too_high
 from unstuck.trace import synthetic
 from unstuck.trace.trace import Pairs, Trace
 
@@ -41,6 +42,7 @@ CODE = "S505"
 NEEDS = ("pairs", "layers", "optimizers")
 COSTLY = True
 EXPLAINS = ("I605", "D207", "S502", "S501")  # a rate at which the flat directions move is too long for the steep ones
+SHORTEST = 0.05  # of the largest stable rate: shorter steps than that are S502's affair
 CRAWL = 0.5  # of the first half's decrease: a loss that falls in proportion to its height loses more where steps are left
 
 
@@ -54,7 +56,7 @@ def check(trace: Trace) -> Finding | None:
     if level is None or state.loss is None or not steps or any(o.adaptive or "LBFGS" in o.kind for o in stepping):
         return None
     probes = trace.facts.probes
-    if probes and 2 * sum(levels.too_long(p) for p in probes) >= len(probes):
+    if learning_rate_too_high.check(trace) is not None:
         return None
     if not (state.underachieves or _crawls(trace, level)):
         return None
@@ -66,8 +68,11 @@ def check(trace: Trace) -> Finding | None:
     # At the largest stable rate 2 / l_max a direction of curvature l shrinks its error by e^(-2 l n / l_max) in n steps:
     # below l_max / 2n it keeps more than 1/e of it. Momentum m makes n count 1 / (1 - m) times.
     reach = steps / max(1e-3, 1 - max((o.momentum for o in stepping), default=0.0))
+    # This training's rate is the share 1 - r of the largest stable one, r its trust ratio: on a quadratic r = 1 - rate l / 2.
+    ratios = [r for p in probes if (r := levels.trust(p)) is not None]
+    reach *= min(1.0, max(SHORTEST, 1 - float(np.median(ratios)))) if ratios else 1.0
     still = values < values[-1] / (2 * reach)
-    if not values[-1] > 0 or not still.any() or not _matter(pairs, values[-1] / (2 * reach)):
+    if not values[-1] > 0 or not still.any() or not _matter(pairs, 2 * reach / values[-1]):
         return None
     best, turned = linear_probe(learnable(trace)), False
     if not clearly_better(best, state.loss, level):
@@ -83,8 +88,8 @@ def check(trace: Trace) -> Finding | None:
         bearing="hinders",
         evidence=[
             Evidence(
-                f"The second moments of the inputs have a condition number of {kappa:.2g}; at the largest stable rate "
-                f"{int(still.sum())} of their {len(values)} directions need more than the {steps} steps of this run.",
+                f"The second moments of the inputs have a condition number of {kappa:.2g}; at the length of "
+                f"these steps {int(still.sum())} of their {len(values)} directions need more than the {steps} steps of this run.",
                 value=kappa, unit="1", source="statistics",
             ),
             Evidence(
@@ -103,9 +108,9 @@ def check(trace: Trace) -> Finding | None:
     )  # fmt: skip
 
 
-def _matter(pairs: Pairs, limit: float) -> bool:
-    """Do the labels need the directions that stand still? Least squares of the class indicators on the directions that move
-    must explain less than half of what all of them explain."""
+def _matter(pairs: Pairs, pace: float) -> bool:
+    """Do the labels need the directions that stand still? A direction of variance l keeps e^(-pace l) of its error: of what
+    least squares of the class indicators explain, less than half must be explained by then."""
     z = np.asarray(pairs.x, dtype=np.float64)
     keep = np.isfinite(z).all(1)
     z, y = z[keep][:2048], np.asarray(pairs.y)[keep][:2048]
@@ -118,7 +123,7 @@ def _matter(pairs: Pairs, limit: float) -> bool:
     use = values > max(values[-1], 1e-300) * 1e-13
     scores = centred @ vectors[:, use] / np.sqrt(values[use])  # orthogonal columns of mean square 1
     explained = np.square(scores.T @ target / len(z)).sum(1)
-    return bool(explained[values[use] >= limit].sum() < 0.5 * explained.sum())
+    return bool((explained * (1 - np.exp(-2 * pace * values[use]))).sum() < 0.5 * explained.sum())
 
 
 def _crawls(trace: Trace, level: float) -> bool:

@@ -148,11 +148,7 @@ def _recovered(trace: Trace, over: list[Probe], moved: list[Probe]) -> bool:
 
 
 def in_order(trace: Trace) -> str:
-    ratios = [
-        (p.before - p.after) / p.predicted
-        for p in trace.facts.probes
-        if p.after is not None and p.predicted and p.predicted > levels.resolution(p) and math.isfinite(p.after)
-    ]
+    ratios = [r for p in trace.facts.probes if (r := levels.trust(p)) is not None]
     if not ratios or min(ratios) < 0:
         return ""
     return f"trust ratio {min(ratios):.2g} to {max(ratios):.2g} over {len(ratios)} probes: steps neither too long nor empty"

@@ -50,17 +50,19 @@ def check(trace: Trace) -> Finding | None:
     if state.learns:
         return None
     weights = [p for p in trace.facts.parameters if len(p.shape) > 1 and p.trainable and len(p.looks) > 1]
-    much = "nine tenths"
+    optimizer = next((o for o in trace.facts.optimizers if o.steps and o.weight_decay > 0), None)
+    much, limit = "nine tenths", SHRUNK
     shrunk = [p for p in weights if p.looks[0].weight_norm > 0 and p.looks[-1].weight_norm < SHRUNK * p.looks[0].weight_norm]
     if 2 * len(shrunk) <= len(weights):
-        # A penalty in the loss may be slower than nine tenths, where the steps are short; it shows in what the steps serve.
-        much = "more than half"
+        # Where the steps are short, or the loss holds against it, it is less than nine tenths; it shows in what the steps serve.
+        much, limit = "more than half", PENALISED
         shrunk = [p for p in weights if p.looks[-1].weight_norm < PENALISED * p.looks[0].weight_norm]
-        if not weights or 2 * len(shrunk) <= len(weights) or not _along_the_weights(shrunk, late=True):
+        if not weights or 2 * len(shrunk) <= len(weights):
             return None
-    optimizer = next((o for o in trace.facts.optimizers if o.steps and o.weight_decay > 0), None)
-    why = _explained(trace, optimizer, shrunk) if optimizer is not None else None
+    why = _explained(trace, optimizer, shrunk, limit) if optimizer is not None else None
     if why is None:
+        if limit == PENALISED and not _along_the_weights(shrunk, late=True):
+            return None
         # A penalty written into the loss: the gradient that shrinks the weights is the penalty's own, and what the loss
         # term could still learn is nothing. A training that learns was left out above.
         if not _along_the_weights(shrunk):
@@ -93,11 +95,11 @@ def check(trace: Trace) -> Finding | None:
     )
 
 
-def _explained(trace: Trace, optimizer: Optimizer, shrunk: list[Parameter]) -> Evidence | None:
+def _explained(trace: Trace, optimizer: Optimizer, shrunk: list[Parameter], limit: float) -> Evidence | None:
     rates = trace.series.measured("lr")
     rate = float(rates.mean()) if len(rates) else (optimizer.lr_first or 0.0)
     exponent = rate * optimizer.weight_decay * optimizer.steps / max(1e-12, 1 - optimizer.momentum if not optimizer.adaptive else 1)
-    if (optimizer.decoupled or not optimizer.adaptive) and exponent >= -math.log(SHRUNK):
+    if (optimizer.decoupled or not optimizer.adaptive) and exponent >= -math.log(limit):
         return Evidence(
             f"Learning rate {rate:g} times weight decay {optimizer.weight_decay:g} over {optimizer.steps} steps alone shrinks "
             f"weights by e^-{exponent:.3g}.", value=exponent, unit="1", source="statistics",

@@ -32,8 +32,9 @@ from __future__ import annotations
 
 import math
 
+from unstuck import symptom
 from unstuck.findings import Bearing, Evidence, Finding, Fix, Grade, Intervention
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import DRAWN, as_drawn, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Facts, LossTerm, OpNode, Parameter, Site
 from unstuck.trace.trace import Trace
@@ -89,14 +90,17 @@ def check(trace: Trace) -> Finding | None:
         numbers = sum(math.prod(p.shape) for p in live)
         total = numbers + sum(math.prod(p.shape) for p in frozen)
         names = ", ".join(p.name for p in live[:5]) + (", ..." if len(live) > 5 else "")
+        # Adapters stand on trained matrices; on random ones they are not meant to, at least where they do not learn.
+        random = as_drawn(matrices) and not symptom.of(trace).learns
         return _finding(
-            facts, "choice", f"Every weight matrix of the model is frozen; only {names} can change.",
+            facts, "hinders" if random else "choice", f"Every weight matrix of the model is frozen; only {names} can change.",
             [
                 Evidence(
                     f"requires_grad is False on all {len(matrices)} weight matrices; {numbers} of {total} numbers of "
                     f"the model can change, all of them in vectors ({names}).",
                     value=numbers / total, unit="share",
-                )
+                ),
+                *([DRAWN] if random else []),
             ],
         )  # fmt: skip
     return None

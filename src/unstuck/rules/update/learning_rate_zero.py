@@ -30,6 +30,7 @@ from __future__ import annotations
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Fix, Intervention
+from unstuck.rules.learnable import clearly_better, learnable
 from unstuck.rules.paths import sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Optimizer
@@ -133,8 +134,14 @@ def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
     chance = _mean(series["chance"])
     before, now = _mean(loss[max(0, began - 10) : began]), _mean(loss[-max(10, tail // 10) :])
     rate = _rate(series["predicted"], lr, began, largest)
-    if chance is None or before is None or now is None or rate is None or min(before, now) <= HIGH * chance:
+    if chance is None or before is None or now is None or rate is None:
         return None
+    best = None
+    if min(before, now) <= HIGH * chance:  # it had come some way: was there more to win?
+        learn = learnable(trace)
+        best = learn.best if learn is not None and learn.found else None
+        if not clearly_better(best, min(before, now), chance):
+            return None
     rest = lr[began:]
     mean_lr = float(rest[~np.isnan(rest)].mean()) if (~np.isnan(rest)).any() else last
     available, possible = rate * mean_lr * tail, rate * largest * tail
@@ -159,6 +166,11 @@ def _decayed(trace: Trace, optimizer: Optimizer) -> Finding | None:
                 f"To first order those steps could lower the loss by {available:.2g} nats; at the largest rate "
                 f"the same steps could have by {possible:.2g}.",
                 value=available, unit="nats", source="statistics",
+            ),
+            *(
+                [Evidence(f"A {best.name} reaches {best.loss:.3g} nats on {best.rows:,} of your own samples (cross-validated).",
+                          best.loss, "nats", "statistics")]
+                if best is not None else []
             ),
         ],
         locations=sites(optimizer.scheduler, optimizer.made),

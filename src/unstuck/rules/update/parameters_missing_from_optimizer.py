@@ -30,8 +30,9 @@ from __future__ import annotations
 
 import math
 
+from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix, Intervention
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import DRAWN, as_drawn, sites
 from unstuck.trace import synthetic
 from unstuck.trace.facts import Parameter
 from unstuck.trace.trace import Trace
@@ -55,13 +56,16 @@ def check(trace: Trace) -> Finding | None:
         return None  # stale tensors of a replaced layer: U401
     numbers = sum(math.prod(p.shape) for p in loose)
     share = numbers / max(1, sum(math.prod(p.shape) for p in reached))
+    fresh = as_drawn(loose) and not symptom.of(trace).learns
     names = ", ".join(p.name for p in loose[:5]) + (", ..." if len(loose) > 5 else "")
     return Finding(
         CODE,
         "parameters-missing-from-optimizer",
         "certain",
         f"{len(loose)} of {len(reached)} trainable tensors are in no optimizer and never change ({names}).",
-        bearing="choice",
+        # Features that were trained before may be meant to stay. Where hardly anything is learned nobody means to stand on random
+        # ones; where something is, they may (reservoirs, random features).
+        bearing="hinders" if fresh else "choice",
         evidence=[
             Evidence(
                 f"The loss reaches {names}, and no optimizer holds them: {share:.1%} of the model's trainable numbers.",
@@ -71,6 +75,7 @@ def check(trace: Trace) -> Finding | None:
                 f"They are bit for bit what they were at the first step, after {facts.loop.steps} optimizer steps.",
                 value=float(facts.loop.steps), unit="steps", source="loop",
             ),
+            *([DRAWN] if fresh else []),
         ],
         locations=sites(stepping[0].made, facts.made),
         fix=Fix(

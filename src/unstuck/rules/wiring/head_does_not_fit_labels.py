@@ -36,7 +36,7 @@ from unstuck.trace.trace import Trace
 
 CODE = "W108"
 NEEDS = ("terms",)
-EXPLAINS = ("D201",)
+EXPLAINS = ("D201", "N701")
 
 _CATEGORICAL = frozenset({"cross-entropy", "nll"})
 REGRESSIONS = frozenset({"mse", "l1", "smooth-l1", "huber"})
