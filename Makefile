@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 KERAS  := .venv-keras
 KERASBIN := $(KERAS)/bin
 
-.PHONY: install install-keras demo test test-torch test-keras lint bench clean
+.PHONY: install install-browser install-keras demo test test-torch test-keras lint bench clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -19,6 +19,17 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 	@echo "[unstuck] installed: $$($(BIN)/unstuck --version)"
+
+# The HTML report is tested in a browser. Its driver has to be of the browser's version: both come from the same place.
+install-browser:
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "[unstuck] installing chromium and its driver (half a minute, 400 MB)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; \
+	else \
+		echo "[unstuck] the tests of the HTML report need chromium and chromedriver on the PATH; install them, on Debian with:" >&2; \
+		echo "[unstuck]   sudo apt-get install chromium chromium-driver" >&2; exit 1; \
+	fi
 
 # Keras and its three backends live apart: importing TensorFlow slows everything else.
 install-keras: $(KERAS)/.installed
@@ -37,7 +48,7 @@ demo: install
 
 test: test-torch test-keras
 
-test-torch: install
+test-torch: install install-browser
 	@echo "[unstuck] style, then all tests (unit, gallery, slow ones included), two processes"
 	@$(BIN)/ruff check src tests tests_frameworks benchmarks
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q

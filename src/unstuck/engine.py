@@ -39,7 +39,7 @@ def diagnose(record: RunRecord) -> Diagnosis:
             else "the script never called backward: no training was seen (steps through torch.func are not followed)"
         )
         trainings = [Training(Symptom("no-training", reason=reason, judged=False))]
-    return Diagnosis(record.run, trainings, record.directory)
+    return Diagnosis(record.run, trainings, record.directory, record)
 
 
 def examine(trace: Trace) -> Training:
@@ -49,8 +49,6 @@ def examine(trace: Trace) -> Training:
     _compare(trace, symptom)
     for rule in sorted(rules().values(), key=lambda r: r.costly):
         reason = trace.missing(rule.needs)
-        if rule.costly and any(f.grade == "certain" and role(f, symptom) == "cause" for f in found):
-            reason = reason or "a certain cause was found; it costs seconds and is asked once that is mended"
         if reason:
             not_checked.append(NotChecked(rule.code, reason))
             continue
@@ -76,7 +74,7 @@ def _compare(trace: Trace, symptom: Symptom) -> None:
     term = trace.facts.term
     if (
         not symptom.learns or symptom.loss is None or trace.pairs is None or term is None
-        or term.labels.kind not in {"index", "binary", "one-hot"} or term.sample_weighted
+        or term.labels.kind not in {"index", "binary", "one-hot", "integer"} or term.sample_weighted
         or len({t.kind for t in trace.facts.terms if t.kind != "unknown"}) > 1
         # A margin, a mask or a mixture between the last layer and the loss makes another loss of it.
         or not _plain(term.path)

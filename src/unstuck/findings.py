@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from unstuck.trace.facts import Run, Site
+
+if TYPE_CHECKING:  # it brings numpy, which an observed script may want to be the first to load
+    from unstuck.trace.trace import RunRecord
 
 Grade = Literal["certain", "likely", "possible"]
 Role = Literal["cause", "latent", "consequence", "note"]
@@ -161,6 +164,7 @@ class Diagnosis(msgspec.Struct):
     run: Run
     trainings: list[Training]
     trace: str = ""
+    record: RunRecord | None = None  # what it was worked out from; None where only the report of it was read
 
     @property
     def worst(self) -> Training:
