@@ -458,7 +458,8 @@ class Measured:
             self.variations[key].append(Variation(program, outcome, bad, before))
 
     def _before(self, program: Program) -> str:
-        """Which of two faults is to be fixed first? The one whose repair alone gains 5 points of accuracy more; '' if neither.
+        """Which of two faults is to be fixed first? The one whose repair alone gains 5 points of accuracy more; '' if neither does,
+        or if the better one has not learned: an untrained network can be some points off a constant answer.
 
         Beside a wrong loss the length of the steps has no order: without the one nothing can be judged, without the other nothing
         moves.
@@ -466,7 +467,10 @@ class Measured:
         if program.second.startswith("S"):
             return ""
         of = "heldout_accuracy" if {program.code, program.second} & HELD_OUT else "eval_accuracy"
-        first, second = (o.final.get(of, 0.0) for o in run_programs(program.halves, self.jobs, observed=False))
+        halves = [o.final for o in run_programs(program.halves, self.jobs, observed=False)]
+        first, second = (final.get(of, 0.0) for final in halves)
+        if not any(learned(final, program.config.share) for final in halves):
+            return ""
         return program.code if second >= first + 0.05 else program.second if first >= second + 0.05 else ""
 
     def _said(self, number: int, outcome: Outcome) -> None:
@@ -593,7 +597,8 @@ def table(found: Measured, codes: Sequence[str], plain: bool = False) -> str:
         "*hurt*: the twin, the very same program without the fault, ends clearly better by its own last line (accuracy 5 points\n"
         "higher, or loss lower by a tenth of ln K, or the sick one ends without a number). Power counts only those: the first\n"
         "finding is this code and has the role cause. Of two faults the one to fix first is the one whose repair alone gains more\n"
-        "(5 points of accuracy, both halves run; where neither does, and beside a step length, either order is right).\n"
+        "(5 points of accuracy, both halves run; where neither does or neither learns, and beside a step length, either order is\n"
+        "right).\n"
         "*false causes*: healthy programs in which this code was a cause.\n"
         "Intervals are exact (Clopper-Pearson), 95 %.\n"
     )

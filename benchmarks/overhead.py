@@ -1,15 +1,18 @@
 """What observation costs: step time with and without, interleaved blocks in one process, one thread, CPU time.
 
-    python benchmarks/overhead.py [--rounds 15]
+    python benchmarks/overhead.py [--rounds 15] [--json docs/overhead.json]
 
 Each round times a block of steps without the observer (nothing installed) and one with it, in alternating order; the
 ratio of the round is with / without. Printed: median ratio, its quartiles, and the same for two blocks without (the
 noise of the machine). The close look at the first steps is over before the timing starts; its cost is printed apart.
+--json writes the same figures to a file; the table in the documentation is made from docs/overhead.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import statistics
 import tempfile
 import time
@@ -79,7 +82,7 @@ def block(step: Step, steps: int) -> float:
     return (time.thread_time() - began) / steps
 
 
-def measure(name: str, make: Callable[[], Step], steps: int, rounds: int) -> tuple[float, float]:
+def measure(name: str, make: Callable[[], Step], steps: int, rounds: int) -> dict[str, object]:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         observer = Observer(Writer(Path(folder)), Run())
@@ -105,12 +108,16 @@ def measure(name: str, make: Callable[[], Step], steps: int, rounds: int) -> tup
             base.append(times["off"])
         errors = observer.run.own_errors
     ms = statistics.median(base) * 1e3
+    first = close / statistics.median(base)
     print(
         f"{name:12} {ms:8.2f} ms/step   ratio {_spread(ratios)}   without/without {_spread(noise)}   "
-        f"first 3 steps {close / statistics.median(base):.2f}   own errors {len(errors)}",
+        f"first 3 steps {first:.2f}   own errors {len(errors)}",
         flush=True,
     )
-    return statistics.median(ratios), statistics.median(noise)
+    return {
+        "name": name, "ms_per_step": ms, "steps": steps, "ratio": statistics.quantiles(ratios, n=4),
+        "noise": statistics.quantiles(noise, n=4), "first_steps": first, "own_errors": len(errors),
+    }  # fmt: skip
 
 
 def _spread(values: list[float]) -> str:
@@ -121,12 +128,21 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("median [quartiles] over rounds; ratio = step time observed / not observed, CPU time of one thread")
-    measure("MLP 2x256", mlp, 400, options.rounds)
-    measure("CNN", cnn, 20, options.rounds)
-    measure("transformer", transformer, 10, options.rounds)
+    rows = [
+        measure("MLP 2x256", mlp, 400, options.rounds),
+        measure("CNN", cnn, 20, options.rounds),
+        measure("transformer", transformer, 10, options.rounds),
+    ]
+    if options.json is not None:
+        measured = {
+            "torch": torch.__version__, "python": platform.python_version(), "processor": platform.machine(), "threads": 1,
+            "rounds": options.rounds, "rows": rows,
+        }  # fmt: skip
+        options.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2010,12 +2010,13 @@ def both(pair: Pair, number: int, tries: int = 600) -> Program:
         base = one.base or two.base
         c = draw(_of_the_pool(number, base, rng), base)
         parts = build(c)
-        first = one(c, parts, rng)
-        drawn = rng.getstate()
-        changed = two(c, first, rng) if first is not None else None
-        rng.setstate(drawn)
+        # The second goes in first: a fault that writes the model once more (U401) must copy it with its other fault.
         other = two(c, parts, rng)
-        if other is not None and changed is not None and _kept(render(c, parts), render(c, first), render(c, changed)):
+        drawn = rng.getstate()
+        changed = one(c, other, rng) if other is not None else None
+        rng.setstate(drawn)
+        first = one(c, parts, rng)
+        if first is not None and changed is not None and _kept(render(c, parts), render(c, other), render(c, changed)):
             name = f"{pair.first}+{pair.second}-{number}"
             halves = (render(c, first), render(c, other))
             return Program(

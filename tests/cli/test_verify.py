@@ -21,7 +21,7 @@ from unstuck.engine import diagnose
 from unstuck.errors import UsageError
 from unstuck.experiments import search
 from unstuck.experiments.arms import ArmResult
-from unstuck.report import terminal
+from unstuck.report import words as said
 from unstuck.rules import rules
 from unstuck.trace.facts import Run
 from unstuck.trace.storage import read_run
@@ -183,7 +183,7 @@ def test_an_unverified_cause_names_the_command_that_proves_it(folder: Path, caps
 def test_every_verdict_has_a_sentence(name: str) -> None:
     from unstuck.findings import Verdict
 
-    text = terminal._verdict(Verdict(name, "something happened", interval=[0.1, 0.2], seeds=5))  # type: ignore[arg-type]
+    text = said.verdict(Verdict(name, "something happened", interval=[0.1, 0.2], seeds=5))  # type: ignore[arg-type]
     assert text.endswith(".")
     assert "something happened" in text
     assert ("5 seeds" in text) == (name != "not-verified")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,15 +78,40 @@ def test_the_chance_level_is_named() -> None:
     assert "ln 5 = 1.6094" in terminal.render(of(SICK)).replace("\n  ", " ")
 
 
-def test_endings_choose_the_format_and_unknown_ones_are_named(tmp_path: Path) -> None:
-    for ending in (".json", ".txt"):
-        file = tmp_path / f"report{ending}"
+@pytest.mark.parametrize(("name", "ending"), report.FORMATS.items())
+def test_endings_choose_the_format(tmp_path: Path, name: str, ending: str) -> None:
+    for file in (tmp_path / f"report{ending}", tmp_path / f"REPORT{ending.upper()}"):
+        assert report.format_of(str(file)) == name
+        report.check_writable(str(file))
         report.write(of(SICK), str(file))
-        assert "W101" in file.read_text()
-    with pytest.raises(UsageError, match=r"\.json"):
+        assert "W101" in file.read_text(encoding="utf-8")
+
+
+def test_every_format_says_what_was_found_and_where() -> None:
+    for name in report.FORMATS:
+        text = report.render(of(SICK), name)
+        for part in ("W101", "softmax", "model.py", "41", "return softmax(x)"):
+            assert part in text, (name, part)
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"\.json, \.txt, \.html, \.md, \.sarif or \.xml"):
         report.format_of("report.docx")
+    with pytest.raises(UsageError, match="a name without ending"):
+        report.format_of("report")
     with pytest.raises(UsageError, match="does not exist"):
         report.check_writable(str(tmp_path / "no" / "report.json"))
-    with pytest.raises(UsageError, match="directory"):
-        (tmp_path / "folder.json").mkdir()
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(UsageError, match="is a directory"):
         report.check_writable(str(tmp_path / "folder.json"))
+    with pytest.raises(UsageError, match=r"folder\.json: the report could not be written: Is a directory"):
+        report.write(of(SICK), str(tmp_path / "folder.json"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(UsageError, match="may not be written"):
+        report.check_writable(str(tmp_path / "report.json"))
+
+
+def test_the_table_is_cheap_to_ask() -> None:
+    """`unstuck run` has it in its help text, before the script loads anything."""
+    code = "import unstuck.report, unstuck.report.words, sys; print('numpy' in sys.modules, 'jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False"] * 2

@@ -14,11 +14,14 @@ def app():
     import typer
 
     from unstuck import __version__
+    from unstuck.cli.compare import compare
     from unstuck.cli.demo import demo
     from unstuck.cli.derive import derive
     from unstuck.cli.diagnose import diagnose
     from unstuck.cli.explain import explain
     from unstuck.cli.fix import fix
+    from unstuck.cli.open import open_
+    from unstuck.cli.report import report
     from unstuck.cli.rules import rules
     from unstuck.cli.run import run
     from unstuck.cli.value import value
@@ -51,6 +54,9 @@ def app():
     cli.command()(diagnose)
     cli.command()(fix)
     cli.command()(verify)
+    cli.command()(report)
+    cli.command(name="open")(open_)
+    cli.command()(compare)
     cli.command()(value)
     cli.command()(explain)
     cli.command()(rules)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unstuck.cli.report import OUTPUT_HELP, catalogue, of_trace
 from unstuck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def diagnose(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the report.")] = False,
     output: Annotated[
         list[str] | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE (.json, .txt; many logs: .csv too)."),
+        typer.Option("-o", "--output", metavar="FILE", help=f"{OUTPUT_HELP} Many logs: .csv too."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No report on the terminal.")] = False,
 ) -> None:
@@ -62,21 +63,13 @@ def diagnose(
 
 def _trace(trace: str, output: list[str], as_json: bool, quiet: bool) -> None:
     from unstuck import report
-    from unstuck.engine import diagnose as diagnose_run
-    from unstuck.experiments import verdict
-    from unstuck.repair import fill
     from unstuck.report.terminal import render
-    from unstuck.trace.storage import read_run
 
-    path = folder(trace)
-    result = diagnose_run(read_run(path))
-    result.trace = trace
-    fill(result)
-    verdict.load(result, path)
+    result = of_trace(trace)
     if not quiet:
         print(report.render(result, "json") if as_json else render(result, colour=sys.stdout.isatty()), end="")
     for file in output:
-        report.write(result, file)
+        report.write(result, file, catalogue())
     raise typer.Exit(result.exit_code)
 
 
@@ -186,13 +179,10 @@ def _write(file: str, ready: dict[str, str], result) -> None:
     text = ready.get(Path(file).suffix.lower())
     if text is None:
         if _is(file, _TABLE_ENDING):
-            raise UsageError(f"{file}: the table is written for several logs; for one use .json or .txt")
-        report.write(result, file)
+            raise UsageError(f"{file}: the table is written for several logs; for one use {report.endings()}")
+        report.write(result, file, catalogue())
         return
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file}: the report could not be written: {error.strerror}") from None
+    report.save(text, file)
 
 
 def folder(trace: str) -> Path:

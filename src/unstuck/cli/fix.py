@@ -63,7 +63,7 @@ def fix(
         seen.add(key)
         change = bench.change(one)
         if change is not None and change.stale and not written:
-            raise UsageError(f"{change.note} Run it again: {_again(diagnosis.run)}")
+            raise UsageError(f"{change.note} Run it again: {again(diagnosis.run)}")
         print(f"{one.code} {one.name}")
         _say(one.fix.summary if one.fix is not None else one.summary)
         if change is None or not change.diff:
@@ -94,7 +94,7 @@ def fix(
         written = min(written or one.grade, one.grade, key=GRADES.index)
         print(f"Changed {change.file}.\n")
     if written:
-        print(f"Next: {_again(diagnosis.run)}")
+        print(f"Next: {again(diagnosis.run)}")
     elif shown:
         print(f"Next: unstuck fix {shlex.quote(trace)}" + "".join(f" --finding {c}" for c in finding or []))
     else:
@@ -130,7 +130,7 @@ def _agreed(change: Change) -> bool:
     return answer.strip().lower() in {"y", "yes"}
 
 
-def _again(run: Run) -> str:
+def again(run: Run) -> str:
     """The command that runs the same script again, under observation."""
     command = run.script if run.script.startswith("-m ") else shlex.quote(run.script)
     again = " ".join(["unstuck run", command, *map(shlex.quote, run.arguments)])

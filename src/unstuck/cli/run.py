@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unstuck.cli.live import Line, LiveWriter
+from unstuck.cli.report import OUTPUT_HELP, catalogue
 from unstuck.cli.verify import parse_budget, prove
 from unstuck.errors import UnstuckError, UsageError
 from unstuck.experiments.snapshot import Snapshot
 from unstuck.observe.launch import Observed, Target, observe
+from unstuck.trace.writer import Writer
 
 if TYPE_CHECKING:
     from unstuck.findings import Diagnosis
@@ -33,14 +36,15 @@ def run(
     ] = None,
     module: Annotated[str | None, typer.Option("-m", metavar="MODULE", help="Run a module, as python -m does.")] = None,
     code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="Run code, as python -c does.")] = None,
-    output: Annotated[
-        list[str] | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE (.json, .txt).")
-    ] = None,
+    output: Annotated[list[str] | None, typer.Option("-o", "--output", metavar="FILE", help=OUTPUT_HELP)] = None,
     steps: Annotated[int, typer.Option("--steps", metavar="N", help="End cleanly after N optimizer steps.")] = 0,
     trace: Annotated[
         str | None, typer.Option("--trace", metavar="DIR", help="Where the trace goes (default .unstuck/<time>).")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No report on the terminal.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="A line that shows how it goes while it runs (in a log: one every 30 s).")
+    ] = False,
     verify: Annotated[
         str | None,
         typer.Option("--verify", metavar="[BUDGET]", help="Then run the fixes: is it the cause? (default 60s, also 2m)"),
@@ -69,11 +73,16 @@ def run(
     directory = _directory(trace)
     files = [os.path.abspath(f) for f in output or []]  # the script may change the working directory
     snapshot = Snapshot() if budget else None
+    line = Line() if live else None
     try:
-        observed = observe(
-            chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(suspicious, directory),
-            before_backward_once=snapshot,
-        )  # fmt: skip
+        try:
+            observed = observe(
+                chosen, directory, announce=None if quiet else _Announce(), limit=steps, suspicious=partial(suspicious, directory),
+                before_backward_once=snapshot, make_writer=Writer if line is None else partial(LiveWriter, line=line),
+            )  # fmt: skip
+        finally:
+            if line is not None:
+                line.close()
         drawn = random.getstate()
         # A scheduler that sent SIGTERM wants the process to end; Ctrl-C on a stuck training is when one wants to know.
         proving = bool(budget) and observed.signal != signal.SIGTERM
@@ -170,7 +179,7 @@ def _report(
             cause = diagnosis.worst.cause
             _say(f"unstuck: {f'{cause.code} {cause.name}: {cause.summary}' if cause is not None else 'no cause found'}")
         for file in files:
-            report.write(diagnosis, file)
+            report.write(diagnosis, file, catalogue())
             if not quiet and last:
                 _say(f"  Report: {_shown(Path(file))}")
         return diagnosis, record
@@ -205,7 +214,7 @@ def _prove(
         again = arms.Target(target.kind, target.name, target.arguments)
         prove(diagnosis, record, budget, quiet=quiet, target=again, spare=snapshot)
         for file in files:
-            report.write(diagnosis, file)
+            report.write(diagnosis, file, catalogue())
     except KeyboardInterrupt:
         failed = "not verified: interrupted"
     except UnstuckError as error:

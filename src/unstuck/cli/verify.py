@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unstuck.cli.diagnose import folder
-from unstuck.cli.fix import _again
+from unstuck.cli.fix import again
+from unstuck.cli.report import OUTPUT_HELP, catalogue
 from unstuck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def verify(
     budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="Wall time for all re-runs: 60, 60s, 2m.")] = DEFAULT,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Re-runs at the same time (default: one a core).")] = 0,
     pool: Annotated[str, typer.Option("--pool", metavar="local|ray|ray://...", help="Where they run.")] = "local",
-    output: Annotated[
-        list[str] | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE (.json, .txt).")
-    ] = None,
+    output: Annotated[list[str] | None, typer.Option("-o", "--output", metavar="FILE", help=OUTPUT_HELP)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No report on the terminal.")] = False,
 ) -> None:
     """Prove the fixes: the script runs again with nothing changed but the fix. Exit codes as of diagnose.
@@ -46,6 +45,7 @@ def verify(
     """
     from unstuck import report
     from unstuck.engine import diagnose as diagnose_run
+    from unstuck.repair import fill
     from unstuck.report.terminal import render
     from unstuck.trace.storage import read_run
 
@@ -59,14 +59,15 @@ def verify(
     record = read_run(path)
     changed = changed_since(record.run)
     if changed:
-        raise UsageError(f"{changed} What would be tried is not what was seen. Run it again: {_again(record.run)}")
+        raise UsageError(f"{changed} What would be tried is not what was seen. Run it again: {again(record.run)}")
     result = diagnose_run(record)
     result.trace = trace
     prove(result, record, seconds, jobs=jobs, pool=pool, quiet=quiet)
+    fill(result)  # after the verdicts: an experiment may have found another fix
     if not quiet:
         print(render(result, colour=sys.stdout.isatty()), end="")
     for file in output or []:
-        report.write(result, file)
+        report.write(result, file, catalogue())
     raise typer.Exit(result.exit_code)
 
 

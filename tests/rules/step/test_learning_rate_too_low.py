@@ -7,7 +7,7 @@ import pytest
 
 from unstuck.rules.step import learning_rate_too_low as rule
 from unstuck.trace import synthetic
-from unstuck.trace.facts import Probe
+from unstuck.trace.facts import OpNode, Probe
 
 CHANCE = math.log(5)
 
@@ -143,3 +143,19 @@ def test_nothing_was_measured():
     trace = rule.sick()
     trace.series.columns["chance"][:] = np.nan
     assert rule.check(trace) is None
+
+
+@pytest.mark.parametrize("op, adaptive, promise, fires", [
+    ("softmax", False, 7e-5, False),  # 400 steps of 7e-5 with K = 5: 25 times as much is 0.7 nats
+    ("softmax", False, 1e-6, True), ("softmax", True, 1e-5, True), ("softmax", True, 3e-5, False),
+    ("sigmoid", False, 1e-5, False), ("linear", False, 7e-5, True),
+])  # fmt: skip
+def test_short_behind_a_softmax_that_the_loss_has_already(op, adaptive, promise, fires):
+    """1.6094 / 50 = 0.032 nats are needed."""
+    trace = rule.sick()
+    trace.series.columns["predicted"][::10] = promise
+    for p in trace.facts.probes:
+        p.predicted, p.scan["100"] = promise, p.before - 100 * promise
+    trace.facts.terms[0].path = [OpNode(op, "Backward0", [64, 5])]
+    trace.facts.optimizers[0].adaptive = adaptive
+    assert (rule.check(trace) is not None) == fires

@@ -8,6 +8,7 @@ import time
 from typing import NamedTuple
 
 from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Site, Symptom, Training, Verdict
+from unstuck.report import words as sentences
 from unstuck.report.html import curves, network, words
 from unstuck.trace import channels
 from unstuck.trace.facts import Raised, Run
@@ -21,11 +22,6 @@ LINE = 2000  # characters of a source line or a message that are shown
 DIFF = 400  # lines
 OTHER_LOSS = frozenset({"replace-loss", "insert-activation", "class-weights"})  # after these the two losses are different measures
 REDRAWS = frozenset({"reinitialise", "widen", "shuffle"})  # these draw new random numbers
-_WIRING = ("W", "G3", "U")  # the rooms whose rules all have to be asked before the wiring can be called correct
-_WIRED = "No structural fault was found: last layer, loss, gradient path and update loop are wired correctly."
-_PARTLY = "Nothing was found among what could be checked; what could not is listed below."
-_LOG = "Why, a log cannot say: wiring, update loop, data and step size all end at the same level."
-_TRIED = "The cause is not known: what was suspected was mended in re-runs, and the training stayed as it is."
 
 
 class Figure(NamedTuple):
@@ -262,16 +258,9 @@ def _from_log(run: Run) -> bool:
 
 
 def _no_cause(training: Training, run: Run) -> str:
-    symptom = training.symptom
-    if symptom.learns:
+    if training.symptom.learns:
         return "Nothing was found that holds this training back."
-    if _from_log(run):
-        return _LOG
-    if symptom.judged and symptom.stuck:
-        tried = any(f.verdict is not None and f.verdict.name == "refuted" for f in training.findings if f.role == "latent")
-        unknown = any(n.code.startswith(_WIRING) for n in training.not_checked)
-        return _TRIED if tried else _PARTLY if unknown else _WIRED
-    return "No cause was found so far."
+    return sentences.unknown(training, run) or "No cause was found so far."
 
 
 def _lede(training: Training, unit: str) -> list[str]:

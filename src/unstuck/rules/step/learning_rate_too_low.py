@@ -33,9 +33,9 @@ import numpy as np
 from unstuck import symptom
 from unstuck.findings import Evidence, Finding, Fix, Intervention
 from unstuck.rules import levels
-from unstuck.rules.paths import sites
+from unstuck.rules.paths import next_op, sites
 from unstuck.trace import synthetic
-from unstuck.trace.facts import Probe
+from unstuck.trace.facts import Optimizer, Probe
 from unstuck.trace.trace import Trace
 
 CODE = "S502"
@@ -54,9 +54,10 @@ def check(trace: Trace) -> Finding | None:
     first = levels.first_loss(trace)
     if level is not None and first is not None and math.isfinite(first):
         level = max(level, first)  # a start above chance has more to win, and the band is a share of it
-    if level is None or total is None or not 0 < total < levels.BAND * level:
-        return None
     optimizer = next((o for o in trace.facts.optimizers if o.steps), None)
+    needed = levels.BAND * level if level is not None else 0.0
+    if total is None or not 0 < total < needed or not total * _squashed(trace, optimizer) < needed:
+        return None
     largest = optimizer.lr_largest if optimizer is not None else None
     if optimizer is not None and (not largest or (optimizer.lr_last or 0.0) < 1e-3 * largest):
         return None  # zero or decayed: U407
@@ -100,6 +101,20 @@ def check(trace: Trace) -> Finding | None:
         ),
         separating="Train with the learning rate times 10 and times 100, everything else as it is.",
     )
+
+
+def _squashed(trace: Trace, optimizer: Optimizer | None) -> float:
+    """How much more the same steps would promise without a softmax or sigmoid in front of a loss that has its own (W101, W102).
+
+    A softmax that is nearly uniform multiplies the gradient by 1 / K, a sigmoid by 1/4 at most; a step in proportion to the gradient
+    (not Adam's) loses the same factor once more. Steps that are short for that reason alone need no other fix.
+    """
+    term = trace.facts.term
+    node = next_op(term.path) if term is not None and term.kind in {"cross-entropy", "soft-cross-entropy", "bce-logits"} else None
+    factor = 1.0
+    if term is not None and node is not None:
+        factor = float(term.classes or 1) if node.op == "softmax" else 4.0 if node.op == "sigmoid" else 1.0
+    return factor if optimizer is not None and optimizer.adaptive else factor**2
 
 
 def _known(value: float | None) -> bool:
