@@ -98,7 +98,7 @@ def measure(name: str, make: Callable[[], Step], steps: int, rounds: int) -> dic
             for kind in ("off", "on", "off2") if i % 2 else ("off2", "on", "off"):
                 if kind == "on":
                     observer.install()
-                    observer._rest_spy()
+                    observer.rest_spy()
                     times[kind] = block(step, steps)
                     observer.uninstall()
                 else:

@@ -161,16 +161,21 @@ def test_a_bug_of_ours_costs_the_training_nothing(tmp_path: Path) -> None:
     """Every callback of ours is made to raise in turn; the numbers stay the same and the report says what failed."""
     script = write(tmp_path, TRAINS.replace("STEPS", "20"))
     plain = run(tmp_path, script, plain=True).stdout
-    for name in ("before_backward", "after_backward", "before_root", "after_root", "before_step", "after_step", "zeroing"):
+    ours = [
+        ("torch_loop.Observer", "before_root"), ("torch_models.Models", "after_root"),
+        ("torch_loop.Observer", "before_backward"), ("torch_loop.Observer", "after_backward"),
+        ("torch_steps.Steps", "before"), ("torch_steps.Steps", "after"), ("torch_steps.Steps", "zeroing"),
+    ]  # fmt: skip
+    for owner, name in ours:
         code = (
             "import sys, unstuck.observe.launch as l\nfrom unstuck.cli import main\nimport unstuck.observe\n"
             "import importlib.abc\n"
             "original = l.AfterImport.__init__\n"
             "def init(self, name, done):\n"
             "    def both():\n"
-            "        from unstuck.observe import torch_loop\n"
+            "        from unstuck.observe import torch_loop, torch_models, torch_steps\n"
             "        def broken(*a, **k): raise RuntimeError('broken on purpose')\n"
-            f"        setattr(torch_loop.Observer, {name!r}, broken)\n"
+            f"        setattr({owner}, {name!r}, broken)\n"
             "        done()\n"
             "    original(self, name, both)\n"
             "l.AfterImport.__init__ = init\n"

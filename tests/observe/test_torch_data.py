@@ -497,30 +497,3 @@ def test_a_sampler_and_a_loader_without_length(tmp_path: Path) -> None:
     first, second = facts_of(tmp_path, loop).loaders
     assert (first.sampler, first.shuffled, first.batches, first.taken) == ("WeightedRandomSampler", True, 3, 3)
     assert (second.rows, second.shuffled, second.batches, second.taken) == (None, None, None, 2)
-
-
-# ---------------------------------------------------------------------- clipping
-
-
-def test_clipping_is_counted(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = nn.Linear(3, K)
-    norms, entries = [], []
-
-    def loop(model: Any, descend: Any) -> None:
-        opt = torch.optim.SGD(model.parameters(), lr=1e-4)
-        for i in range(0, N, 8):
-            opt.zero_grad()
-            F.cross_entropy(model(X[i : i + 8]), Y[i : i + 8]).backward()
-            norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), 10.0)))
-            entries.append(max(float(p.grad.abs().max()) for p in model.parameters()))
-            nn.utils.clip_grad_value_(model.parameters(), 1.0)
-            opt.step()
-
-    seen = {c.kind: c for c in facts_of(tmp_path, loop, model).clippings}
-    for kind, limit, values in (("norm", 10.0, norms), ("value", 1.0, entries)):
-        one = seen[kind]
-        assert (one.threshold, one.calls, one.active) == (limit, 10, sum(v > limit for v in values))
-        assert (one.smallest, one.largest, one.total) == pytest.approx((min(values), max(values), sum(values)), rel=1e-5)
-        assert one.site is not None and "clip_grad" in one.site.text
-        assert 0 < one.active < 10

@@ -411,25 +411,3 @@ def test_a_product_of_two_activations_is_no_linear_layer(tmp_path: Path) -> None
             return self.c(self.a(x) * self.b(x))
 
     assert "product" in train(tmp_path, Gated(), (16, 6), steps=3).operations
-
-
-def test_modes(tmp_path: Path) -> None:
-    """Counted per layer: in which mode it ran, and when last in training mode."""
-    torch.manual_seed(0)
-    with watched(tmp_path) as watch:
-        norm = nn.BatchNorm1d(8, momentum=0.3)
-        model = nn.Sequential(nn.Linear(6, 8), norm, nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3))
-        opt = torch.optim.SGD(model.parameters(), lr=0.1)
-        for step in range(30):
-            if step == 20:
-                model.eval()
-            opt.zero_grad()
-            F.cross_entropy(model(torch.randn(16, 6)), torch.randint(0, 3, (16,))).backward()
-            opt.step()
-    first, second = watch.facts.modes
-    assert (first.kind, first.name, first.momentum, first.smallest_rows) == ("batch-norm", "1", 0.3, 16)
-    assert (second.kind, second.name, second.p) == ("dropout", "3", 0.4)
-    for record, text in ((first, "nn.BatchNorm1d(8, momentum=0.3)"), (second, "nn.Dropout(0.4)")):
-        assert (record.training, record.evaluating, record.last_training_step) == (20, 10, 20)
-        assert record.made is not None and text in record.made.text
-    assert first.tracked == 20

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from unstuck.observe.torch_loop import Observer, State
+from unstuck.observe.torch_loop import Observer
+from unstuck.observe.torch_state import State
 from unstuck.trace.facts import Facts, Run
 from unstuck.trace.writer import Writer
 

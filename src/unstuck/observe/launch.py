@@ -151,13 +151,14 @@ class Target:
 def observe(
     target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
     suspicious: Callable[[int], bool] | None = None, light: bool = False,
-    before_backward_once: Callable[[Any], None] | None = None,
+    before_backward_once: Callable[[Any], None] | None = None, make_writer: Callable[[Path], Writer] = Writer,
 ) -> Observed:  # fmt: skip
     """Run the target under observation. Never raises what the script raises: it is in the result.
 
     `suspicious(n)` is asked at the end whether training number n, read from the trace so far, is worth a thorough look.
     `light` leaves out probes and captured samples: what an experiment's arm needs is the loss against its chance level.
     `before_backward_once(observer)` is called when the first backward pass is about to begin; it may fork.
+    `make_writer(directory)` makes the trace's writer; one that also shows what it writes is told every step of every framework.
     """
     run = Run(
         script=target.shown, arguments=list(target.arguments), directory=os.getcwd(),
@@ -168,7 +169,7 @@ def observe(
         run.sources[shown(target.code.co_filename)] = hashlib.sha256(target.source).hexdigest()
     script = dict(run.sources)
     try:
-        writer: Writer | None = Writer(directory)
+        writer: Writer | None = make_writer(directory)
     except OSError as error:
         writer = None
         run.notes.append(f"no trace was written: {directory}: {error.strerror}")

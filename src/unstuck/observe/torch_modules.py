@@ -170,9 +170,15 @@ def orders(order: list[Node]) -> tuple[dict[int, int], set[int]]:
 
 
 def data_route(root: Node) -> tuple[int, ...] | None:
-    """Edge numbers from the root to a linear or convolutional layer that data enters; None where there is none."""
+    """Edge numbers from the root to a linear or convolutional layer that data enters; None where there is none.
+
+    What enters may be one number everywhere: an initial state, or data that say nothing. It is taken for data where nothing else
+    enters, neither here nor through a table.
+    """
     stack: list[tuple[Node, tuple[int, ...]]] = [(root, ())]
     seen = set()
+    constant = None
+    table = False
     while stack and len(seen) < 2000:
         node, route = stack.pop()
         if node in seen or torch_graph.is_leaf(node):
@@ -183,9 +189,13 @@ def data_route(root: Node) -> tuple[int, ...] | None:
             edge = _DATA_EDGE.get(node.name().rstrip("0123456789"), 0)
             edges = node.next_functions
             if edge < len(edges) and edges[edge][0] is None:
-                return route
+                value = saved(node, op)[1]
+                if value is None or not value.numel() or not bool((value == value.reshape(-1)[0]).all()):
+                    return route
+                constant = constant or route
+        table = table or op in {"embedding", "index"}
         stack.extend((child, (*route, i)) for i, (child, _) in enumerate(node.next_functions) if child is not None)
-    return None
+    return None if table else constant
 
 
 def operations(order: list[Node], below: Node | None) -> list[str]:
