@@ -130,6 +130,55 @@ def observe(case: Case) -> Result:
         return judge(case, json.loads(report.read_text()), seconds)
 
 
+class Server:
+    """A process in which torch is loaded and that runs gallery scripts in forks of itself: a second less a script."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+
+    def observe(self, case: Case) -> Result:
+        """What `observe` gives. The report is of the same engine; only the command line around it is left out."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{case.path}\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        if answer["trouble"]:
+            return Result(case, "-", "-", [], "-", False, None, answer["seconds"], answer["trouble"], [])
+        return judge(case, answer["report"], answer["seconds"])
+
+
+def serve() -> int:
+    """Paths of scripts on standard input, one a line; a line of JSON for each."""
+    warm_up()
+    for line in sys.stdin:
+        script = Path(line.strip())
+        with tempfile.TemporaryDirectory(prefix="unstuck-gallery-") as folder:
+            began = time.monotonic()
+            pid = _fork(Path(folder), observed=True, script=script)
+            while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() - began < 2 * TIMEOUT:
+                time.sleep(0.01)
+            if not ended[0]:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            report = Path(folder) / "report.json"
+            trouble = "" if report.exists() else _last_line(Path(folder)) or "no report"
+            answer = {"trouble": trouble, "seconds": time.monotonic() - began,
+                      "report": None if trouble else json.loads(report.read_text())}  # fmt: skip
+        print(json.dumps(answer), flush=True)
+    return 0
+
+
 def judge(case: Case, document: dict[str, Any], seconds: float) -> Result:
     findings = document["findings"]
     first = findings[0] if findings else None
@@ -158,8 +207,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the numbers as a markdown table")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the source of every program that came out wrong")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="one variation a code, 20 healthy programs")
     options = parser.parse_args()
+    if options.serve:
+        return serve()
     if options.quick or options.variations:
         return rates(options)
     return gallery(options)
@@ -287,7 +339,7 @@ def run_programs(
     return [outcomes[i] for i in range(len(sources))]
 
 
-def _fork(scratch: Path, observed: bool) -> int:
+def _fork(scratch: Path, observed: bool, script: Path = Path("train.py")) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     pid = os.fork()
@@ -301,7 +353,7 @@ def _fork(scratch: Path, observed: bool) -> int:
             file = os.open(f"{name}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(file, number)
             setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8", closefd=False))  # noqa: SIM115
-        _child(observed)
+        _child(observed, script)
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -312,14 +364,14 @@ def _fork(scratch: Path, observed: bool) -> int:
         os._exit(status)
 
 
-def _child(observed: bool) -> None:
+def _child(observed: bool, script: Path) -> None:
     from unstuck.cli.run import suspicious
     from unstuck.engine import diagnose
     from unstuck.observe.launch import Target, observe
     from unstuck.report.json import document
     from unstuck.trace.storage import read_run
 
-    target = Target("script", "train.py", [])
+    target = Target("script", str(script), [])
     if not observed:
         with contextlib.suppress(SystemExit):
             target.execute()

@@ -38,18 +38,30 @@ def test_every_rule_has_a_sick_script_and_every_sick_script_a_twin() -> None:
         assert case.line is not None, f"{case.name} marks no line with {detection.MARK!r}"
 
 
+@pytest.fixture(scope="module")
+def server():
+    with detection.Server() as running:
+        yield running
+
+
 @pytest.mark.parametrize("case", SICK, ids=name)
-def test_the_fault_comes_first(case: detection.Case) -> None:
-    result = detection.observe(case)
+def test_the_fault_comes_first(case: detection.Case, server: detection.Server) -> None:
+    result = server.observe(case)
     assert not result.trouble
     assert (result.first, result.role in {"cause", "latent", "note"}) == (case.code, True), result
 
 
 @pytest.mark.parametrize("case", TWINS[::3] + TRAPS[::8], ids=name)
-def test_a_healthy_training_has_no_cause(case: detection.Case) -> None:
-    result = detection.observe(case)
+def test_a_healthy_training_has_no_cause(case: detection.Case, server: detection.Server) -> None:
+    result = server.observe(case)
     assert not result.trouble
     assert result.causes == [], result
+
+
+def test_the_command_line_says_the_same_as_the_server(server: detection.Server) -> None:
+    for case in (SICK[0], TWINS[1]):
+        one, two = detection.observe(case), server.observe(case)
+        assert (one.first, one.role, one.causes, one.symptom, one.lines) == (two.first, two.role, two.causes, two.symptom, two.lines)
 
 
 @pytest.mark.parametrize("case", SICK[::10] + TRAPS[1::24], ids=name)
