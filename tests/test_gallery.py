@@ -61,7 +61,7 @@ def test_a_healthy_training_has_no_cause(case: detection.Case, server: detection
 def test_the_command_line_says_the_same_as_the_server(server: detection.Server) -> None:
     for case in (SICK[0], TWINS[1]):
         one, two = detection.observe(case), server.observe(case)
-        assert (one.first, one.role, one.causes, one.symptom, one.lines) == (two.first, two.role, two.causes, two.symptom, two.lines)
+        assert one._replace(seconds=0) == two._replace(seconds=0)
 
 
 @pytest.mark.parametrize("case", SICK[::10] + TRAPS[1::24], ids=name)
