@@ -431,7 +431,12 @@ def interval(right: int, runs: int, level: float = 0.95) -> tuple[float, float]:
 
 def learned(final: dict[str, float], share: float) -> bool:
     """Clearly above one constant answer: at least a quarter of the way from the base rate to all right."""
-    return bool(final) and final["eval_accuracy"] >= share + 0.25 * (1 - share) and math.isfinite(final["eval_loss"])
+    return bool(final) and final["eval_accuracy"] >= enough(share) and math.isfinite(final["eval_loss"])
+
+
+def enough(share: float) -> float:
+    """The accuracy that counts as learned beside a constant answer's."""
+    return share + 0.25 * (1 - share)
 
 
 def hurt(sick: dict[str, float], twin: dict[str, float], classes: int, code: str = "") -> bool:
@@ -519,9 +524,8 @@ class Measured:
         if program.second.startswith("S"):
             return ""
         of = "heldout_accuracy" if {program.code, program.second} & HELD_OUT else "eval_accuracy"
-        halves = [o.final for o in run_programs(program.halves, self.jobs, observed=False)]
-        first, second = (final.get(of, 0.0) for final in halves)
-        if not any(learned(final, program.config.share) for final in halves):
+        first, second = (o.final.get(of, 0.0) for o in run_programs(program.halves, self.jobs, observed=False))
+        if max(first, second) < enough(program.config.share):
             return ""
         return program.code if second >= first + 0.05 else program.second if first >= second + 0.05 else ""
 

@@ -364,12 +364,12 @@ class Parts:
             setattr(new, name, value)
         return new
 
-    def swap(self, part: str, old: str, new: str) -> Parts:
-        """A copy where the text `old` in a part is `new`. Raises NotThere."""
+    def swap(self, part: str, old: str, new: str, count: int = -1) -> Parts:
+        """A copy where the text `old` in a part is `new`, everywhere or the first `count` times. Raises NotThere."""
         text = "\n".join(getattr(self, part))
         if old not in text:
             raise NotThere
-        return self.changed(**{part: text.replace(old, new).split("\n")})
+        return self.changed(**{part: text.replace(old, new, count).split("\n")})
 
     def add(self, part: str, *lines: str, first: bool = False) -> Parts:
         old = getattr(self, part)
@@ -761,7 +761,8 @@ def badly(c: Config, p: Parts, rng: Random) -> Parts:
     if rng.random() < 0.6:
         small = rng.choice(("1e-2", "3e-3", "1e-3"))
         lines += [f"noise = np.random.RandomState({seed}).randn(len(X), 6)", f"X = np.hstack([noise, X * {small}])"]
-        wide = p.swap("layers" if p.layers else "init", f"nn.Linear({c.features}, ", f"nn.Linear({c.features + 6}, ")
+        old, new = f"nn.Linear({c.features}, ", f"nn.Linear({c.features + 6}, "
+        wide = p.swap("layers" if p.layers else "init", old, new, 1)  # a hidden layer may be as wide as the data
         return wide.changed(load=[*p.load, *lines])
     lines += [f"common = np.random.RandomState({seed}).randn(len(X), 1)", f"X = common + {rng.choice(('0.01', '0.003'))} * X"]
     p = p.changed(standardise=[

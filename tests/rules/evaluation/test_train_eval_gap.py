@@ -41,9 +41,21 @@ def test_dropout_alone():
 )
 def test_levels(trained, evaluated, fires):
     trace = rule.sick()
+    trace.facts.modes[0].momentum = 0.1
     for probe in trace.facts.probes:
         probe.after, probe.evaluation = trained, evaluated
     assert (rule.check(trace) is not None) == fires
+
+
+@pytest.mark.parametrize("momentum, evaluated, fires", [(1e-4, 0.46, True), (1e-4, 0.44, False), (2e-3, 0.46, False)])
+def test_averages_that_are_known_not_to_follow(momentum, evaluated, fires):
+    """(1 - 1e-4)^400 = 0.96 of the start is still in them, (1 - 2e-3)^400 = 0.45; a tenth of ln 5 is the gap that counts then."""
+    trace = rule.sick()
+    trace.facts.modes[0].momentum = momentum
+    for probe in trace.facts.probes:
+        probe.evaluation = evaluated
+    assert (rule.check(trace) is not None) == fires
+    assert bool(rule.in_order(trace)) == (evaluated == 0.44)
 
 
 def test_both_late_probes():

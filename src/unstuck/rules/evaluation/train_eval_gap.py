@@ -49,6 +49,7 @@ MEAN = 4
 YOUNG = 20  # with torch's momentum of 0.1 the start then has a weight of 0.9^20 = 0.12
 SKILL = 0.1  # of chance: what training mode must be ahead of evaluation mode; a band of five times the symptom's
 GAP = 0.5  # of chance
+STALE = "batch-statistics"
 # The variance of n values is known to sqrt(2 / (n - 1)) of itself: to 1/2 with 9.
 FEW_ROWS = 9
 
@@ -77,6 +78,12 @@ def check(trace: Trace) -> Finding | None:
         # Batches of a few samples: a single one may be hopeless in both modes.
         trained, evaluated = _means(few)
         where = f"The batches of the last {MEAN} probes"
+    elif len(late) == PROBES and _reason(norms)[3] == STALE and all(
+        t < base - SKILL * level and e - t > SKILL * level for t, e in late
+    ):
+        # The averages are known not to follow the batches: a gap at all is theirs.
+        trained, evaluated = late[-1]
+        where = f"The batch of step {probes[-1].step}"
     else:
         return None
     last = probes[-1]
@@ -151,14 +158,14 @@ def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str, str]:
                 f"With momentum {norm.momentum:g} the averages of {norm.name or 'the layer'} still hold {left:.0%} of their "
                 f"start after {norm.tracked} batches.",
                 "Raise the batch norm's momentum (torch: weight of the new batch) to 0.1.",
-                "batch-statistics",
+                STALE,
             )  # fmt: skip
         if not norm.tracked and norm.training:
             return (
                 norm,
                 f"No batch has gone into the averages of {norm.name or 'the layer'}, in {norm.training} passes in training mode.",
                 "Let the batch norm update its averages, or use GroupNorm or LayerNorm.",
-                "batch-statistics",
+                STALE,
             )
     small = [m for m in norms if m.smallest_rows is not None and m.smallest_rows <= FEW_ROWS]
     if small:
@@ -186,7 +193,8 @@ def _reason(norms: list[ModeLayer]) -> tuple[ModeLayer, str, str, str]:
 
 def in_order(trace: Trace) -> str:
     probes = [p for p in trace.facts.probes if p.evaluation is not None and _training(p) is not None]
-    if not probes:
+    level = levels.chance(trace)
+    if not probes or level is None or (probes[-1].evaluation or 0.0) - (_training(probes[-1]) or 0.0) > SKILL * level:
         return ""
     return f"the same batch: {_training(probes[-1]):.3g} nats in training mode, {probes[-1].evaluation:.3g} in evaluation mode"
 

@@ -106,8 +106,8 @@ def check(trace: Trace) -> Finding | None:
 def _squashed(trace: Trace, optimizer: Optimizer | None) -> float:
     """How much more the same steps would promise without a softmax or sigmoid in front of a loss that has its own (W101, W102).
 
-    A softmax that is nearly uniform multiplies the gradient by 1 / K, a sigmoid by 1/4 at most; a step in proportion to the gradient
-    (not Adam's) loses the same factor once more. Steps that are short for that reason alone need no other fix.
+    A softmax that is nearly uniform multiplies the gradient by 1 / K, a sigmoid by 1/4 at most; steps in proportion to the gradient
+    (not Adam's) lose the same factor once more. Steps that are short for that reason alone need no other fix.
     """
     term = trace.facts.term
     node = next_op(term.path) if term is not None and term.kind in {"cross-entropy", "soft-cross-entropy", "bce-logits"} else None
