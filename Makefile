@@ -8,8 +8,9 @@ export OMP_NUM_THREADS ?= 1
 
 KERAS  := .venv-keras
 KERASBIN := $(KERAS)/bin
+STACKS := .venv-stacks
 
-.PHONY: install install-browser install-keras demo test test-torch test-keras lint bench clean
+.PHONY: install install-browser install-keras demo test test-torch test-keras install-stacks test-stacks lint docs bench clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -41,24 +42,42 @@ $(KERAS)/.installed: pyproject.toml constraints.txt
 	@$(KERASBIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras-test]'
 	@touch $(KERAS)/.installed
 
+# Lightning and Hugging Face: not part of `make test`, which has to end in a quarter of an hour.
+install-stacks: $(STACKS)/.installed
+
+$(STACKS)/.installed: pyproject.toml constraints.txt
+	@echo "[unstuck] making $(STACKS)/ with Lightning, transformers, accelerate and peft"
+	@test -x $(STACKS)/bin/python || $(PYTHON) -m venv $(STACKS)
+	@$(STACKS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	@$(STACKS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt lightning transformers accelerate peft pytest -e .
+	@touch $(STACKS)/.installed
+
+test-stacks: install-stacks
+	@$(STACKS)/bin/python -m pytest tests_frameworks/torch_stacks -q
+
 demo: install
 	@echo "[unstuck] a real training whose loss does not move, under 'unstuck run':"
-	@echo "[unstuck] \$$ cd gallery/demo; unstuck run train.py --epochs 3"
-	@cd gallery/demo && ../../$(BIN)/unstuck run --trace ../../.unstuck/demo train.py --epochs 3
+	@echo "[unstuck] \$$ cd gallery/demo; unstuck run train.py"
+	@cd gallery/demo && ../../$(BIN)/unstuck run --trace ../../.unstuck/demo train.py
 
 test: test-torch test-keras
 
 test-torch: install install-browser
 	@echo "[unstuck] style, then all tests (unit, gallery, slow ones included), two processes"
-	@$(BIN)/ruff check src tests tests_frameworks benchmarks
+	@$(BIN)/ruff check src tests tests_frameworks benchmarks docs
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-keras: install-keras
 	@echo "[unstuck] Keras on its three backends"
-	@$(KERASBIN)/python -m pytest tests_frameworks/keras -n 2 --dist loadgroup -q
+	@$(KERASBIN)/python -m pytest tests_frameworks/keras -n 3 --dist loadgroup -q
 
 lint: install
-	@$(BIN)/ruff check src tests tests_frameworks benchmarks
+	@$(BIN)/ruff check src tests tests_frameworks benchmarks docs
+
+docs: install
+	@echo "[unstuck] building the documentation, strictly, and running its notebooks (a minute): build/site/"
+	@NO_MKDOCS_2_WARNING=1 UNSTUCK_DOCS_RUN=1 $(BIN)/mkdocs build --quiet
+	@echo "[unstuck] open build/site/index.html"
 
 bench: install
 	@$(BIN)/python benchmarks/detection.py

@@ -25,6 +25,10 @@ LAW = {
     "repair": {"trace", "findings"},
     "report": {"trace", "findings", "engine"},
     "keras": {"observe", "engine", "report", "trace", "findings"},
+    "doctor": {"observe", "engine", "symptom", "report", "trace", "findings"},
+    "lightning": {"observe", "doctor"},
+    "transformers": {"observe", "doctor"},
+    "testing": {"doctor", "observe", "report", "findings"},
     "cli": {"trace", "findings", "theory", "stats", "symptom", "rules", "engine", "observe", "report", "experiments", "repair"},
 }
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "lightning", "transformers"}

@@ -144,9 +144,9 @@ def test_a_server_that_dies_is_a_reason_and_not_a_hang(tmp_path: Path) -> None:
     with LocalPool(1) as pool:
         arms = run_arms(record, [Arm(None, 0, 0), Arm(None, 1, 0)], pool, time.monotonic() + 100)
         future = pool.submit(spec(tmp_path / "p"))
-        assert pool._server is not None
+        [server] = pool._servers.values()
         time.sleep(3)
-        pool._server.kill()
+        server.process.kill()
         assert not future.result(timeout=10).ok
         assert [r.ok for _, r in arms] == [False, False]
 

@@ -1,10 +1,10 @@
 """Runs arms. `python -m unstuck.experiments.arm FOLDER` is a fork server.
 
-It imports torch once, reads one spec per line of JSON on standard input ({"stop": N} kills number N), and forks a
-*supervisor* per spec. The supervisor forks the arm itself, waits for it with the time limit in hand, kills what it left
-behind, reads its trace and writes the result; the server says `done N` on standard output. A process that forks must have
-no threads, so there are none: each of the three does one thing at a time. Everything of arm N is below FOLDER/N; FOLDER is
-removed when standard input ends, which it also does when the parent is killed.
+It imports torch (or Keras with its backend) once, reads one spec per line of JSON on standard input ({"stop": N} kills
+number N), and forks a *supervisor* per spec. The supervisor forks the arm itself, waits for it with the time limit in hand,
+kills what it left behind, reads its trace and writes the result; the server says `done N` on standard output. A process that
+forks must have no threads, so there are none: each of the three does one thing at a time. Everything of arm N is below
+FOLDER/N; FOLDER is removed when standard input ends, which it also does when the parent is killed.
 
     server ── supervisor N ── arm N (a session of its own) ── DataLoader workers, programs it starts
 
@@ -50,6 +50,11 @@ WARM = (
     "unstuck.observe.torch_loop", "unstuck.symptom", "unstuck.experiments.interventions", "unstuck.experiments.interventions_loss",
     "unstuck.experiments.interventions_loop", "unstuck.experiments.interventions_model", "unstuck.experiments.interventions_data",
 )  # fmt: skip
+WARM_KERAS = (  # Keras itself is named by the spec, and none of it starts a thread before it computes
+    "numpy.random", "unstuck.observe.keras_callback", "unstuck.symptom", "unstuck.experiments.keras_interventions",
+    "unstuck.experiments.keras_loss", "unstuck.experiments.keras_loop", "unstuck.experiments.keras_model",
+    "unstuck.experiments.keras_data", "unstuck.experiments.keras_seeds",
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- the server
@@ -68,7 +73,6 @@ class Server:
     def serve(self) -> None:
         """Until standard input ends."""
         buffer = b""
-        self.warm(WARM)
         try:
             while True:
                 ready, _, _ = select.select([0], [], [], POLL if self.running else None)
@@ -93,7 +97,10 @@ class Server:
             return
         spec = msgspec.json.decode(line, type=Spec)
         os.makedirs(spec.folder, exist_ok=True)
-        self.warm(spec.preload)
+        if spec.keras:
+            self.warm([*spec.preload, *WARM_KERAS, *(["unstuck.observe.torch_loop"] if spec.keras == "torch" else [])])
+        else:
+            self.warm([*WARM, *spec.preload])
         template = self.template(spec)
         if isinstance(template, str):
             write(spec, ArmResult(False, template))
@@ -385,8 +392,8 @@ def perform(spec: Spec, template: sandbox.Template) -> NoReturn:
         guard.install()
         guard_native_writers(guard)
         change = None if spec.intervention is None else moved(spec.intervention, scratch)
-        with seeds(spec.seed) as seeded:
-            with intervening(change) as applied:
+        with seeds(spec.seed, spec.keras) as seeded:
+            with intervening(change, spec.keras) as applied:
                 known.append(applied)
                 observed = launch.observe(target, Path(spec.folder, "trace"), limit=spec.steps, light=True)
             notes.seeded = bool(seeded)
@@ -453,12 +460,15 @@ def moved(intervention: Intervention, scratch: sandbox.Scratch) -> Intervention:
 
 
 @contextlib.contextmanager
-def intervening(intervention: Intervention | None) -> Iterator[Any]:
+def intervening(intervention: Intervention | None, keras: str = "") -> Iterator[Any]:
     """The intervention, made; its counter. Without one nothing of it is imported."""
     if intervention is None:
         yield _Unchanged()
         return
-    from unstuck.experiments.interventions import apply
+    if keras:
+        from unstuck.experiments.keras_interventions import apply
+    else:
+        from unstuck.experiments.interventions import apply
 
     with apply(intervention) as applied:
         yield applied
@@ -483,8 +493,11 @@ def told(error: BaseException, code: int, spec: Spec) -> str:
         return reason
     if isinstance(error, sandbox.Refused):
         return str(error).removeprefix(sandbox.SAYS)
+    kind = type(error).__name__
     lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
-    return f"the script ends with {lines[-1][:300]}" if lines else f"the script ends with {type(error).__name__}"
+    # Messages go on, and notes follow them (JAX adds one to every exception that passes it): the line of the type is the first.
+    line = next((text for text in lines if text.partition(":")[0].rpartition(".")[2] == kind), kind)
+    return f"the script ends with {line.removeprefix(f'{type(error).__module__}.')[:300]}"
 
 
 def redirect(output: str) -> None:
@@ -556,20 +569,18 @@ def _unlink(path: str) -> None:
 
 
 @contextlib.contextmanager
-def seeds(number: int) -> Iterator[list[str]]:
+def seeds(number: int, keras: str = "") -> Iterator[list[str]]:
     """Every seed the script sets is moved by SHIFT * number; with number 0 they are the script's own.
 
     Yields the names of the generators the script seeds itself, filled while it runs. Whatever it does not seed is seeded
-    here, so that arms differ by the intervention alone. Everything is put back at the end.
+    here, so that arms differ by the intervention alone. Everything is put back at the end. keras: the backend of a Keras
+    script; torch is imported for torch only.
     """
     shift = SHIFT * number
-    torch: Any = importlib.import_module("torch")
     numpy: Any = importlib.import_module("numpy")
     seeded: list[str] = []
-    library = os.path.dirname(os.path.abspath(torch.__file__))
     random.seed(shift)
     numpy.random.seed(shift % 2**32)
-    torch.manual_seed(shift)
     restore: list[Callable[[], None]] = []
 
     def replace(owner: Any, name: str, value: Any) -> None:
@@ -584,6 +595,54 @@ def seeds(number: int) -> Iterator[list[str]]:
         except (TypeError, ValueError):
             return seed
         return seed + shift if seed + shift < 2**bits else seed + shift - 2**bits
+
+    numpy_seed, python_seed, default_rng = numpy.random.seed, random.seed, numpy.random.default_rng
+
+    def seed_numpy(seed: Any = None) -> None:
+        seeded.append("numpy")
+        numpy_seed(shift % 2**32 if seed is None else moved(seed, 32))
+
+    def seed_python(a: Any = None, version: int = 2) -> None:
+        seeded.append("random")
+        if a is None:
+            python_seed(shift, version)
+        elif isinstance(a, int):
+            python_seed(a + shift, version)
+        else:
+            python_seed(a if not shift else f"{a!r}+{shift}", version)
+
+    fresh = 0  # unseeded generators made so far: each gets numbers of its own
+
+    def new_rng(seed: Any = None) -> Any:
+        nonlocal fresh
+        if seed is None:
+            fresh += 1
+            return default_rng([shift, fresh])
+        return default_rng(moved(seed, 128))
+
+    replace(numpy.random, "seed", seed_numpy)
+    replace(numpy.random, "default_rng", new_rng)
+    replace(random, "seed", seed_python)
+    if keras in {"", "torch"}:
+        _seed_torch(shift, replace, moved, seeded)
+    try:
+        with contextlib.ExitStack() as stack:
+            if keras:
+                from unstuck.experiments.keras_seeds import seeds as keras_seeds
+
+                stack.enter_context(keras_seeds(shift, seeded))
+            yield seeded
+    finally:
+        while restore:
+            restore.pop()()
+
+
+def _seed_torch(
+    shift: int, replace: Callable[[Any, str, Any], None], moved: Callable[[Any, int], Any], seeded: list[str]
+) -> None:  # fmt: skip
+    torch: Any = importlib.import_module("torch")
+    library = os.path.dirname(os.path.abspath(torch.__file__))
+    torch.manual_seed(shift)
 
     def setter(original: Callable[..., Any], bits: int, name: str) -> Callable[..., Any]:
         def seed_(seed: Any, *args: Any, **kwargs: Any) -> Any:
@@ -624,39 +683,6 @@ def seeds(number: int) -> Iterator[list[str]]:
 
     Generator.__module__, Generator.__qualname__ = "torch", "Generator"
     replace(torch, "Generator", Generator)
-
-    numpy_seed, python_seed, default_rng = numpy.random.seed, random.seed, numpy.random.default_rng
-
-    def seed_numpy(seed: Any = None) -> None:
-        seeded.append("numpy")
-        numpy_seed(shift % 2**32 if seed is None else moved(seed, 32))
-
-    def seed_python(a: Any = None, version: int = 2) -> None:
-        seeded.append("random")
-        if a is None:
-            python_seed(shift, version)
-        elif isinstance(a, int):
-            python_seed(a + shift, version)
-        else:
-            python_seed(a if not shift else f"{a!r}+{shift}", version)
-
-    fresh = 0  # unseeded generators made so far: each gets numbers of its own
-
-    def new_rng(seed: Any = None) -> Any:
-        nonlocal fresh
-        if seed is None:
-            fresh += 1
-            return default_rng([shift, fresh])
-        return default_rng(moved(seed, 128))
-
-    replace(numpy.random, "seed", seed_numpy)
-    replace(numpy.random, "default_rng", new_rng)
-    replace(random, "seed", seed_python)
-    try:
-        yield seeded
-    finally:
-        while restore:
-            restore.pop()()
 
 
 if __name__ == "__main__":

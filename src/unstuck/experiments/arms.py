@@ -7,8 +7,10 @@ as it is known. What runs an arm is `arm.py`; where it runs is the pool's busine
 from __future__ import annotations
 
 import ast
+import json
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +36,10 @@ LONGEST_PLACE = 45  # characters of the folder for temporary files
 FILES_READ = 40  # source files that are searched for imports
 # Libraries that take long to import and do nothing else when they are: loaded once, before arms are forked.
 PRELOADED = {"torch", "numpy", "scipy", "sklearn", "pandas", "torchvision"}
+# Of a Keras script: its backend has been chosen when the run was recorded. Seeding Keras imports TensorFlow on every backend.
+BACKENDS = {"tensorflow", "jax", "torch"}
+WITH_TENSORFLOW = re.compile(r"set_random_seed|\btensorflow\b")
+READ_AT_IMPORT = re.compile(r"\b(JAX|KERAS|TF)_(?!BACKEND|CPP_|ENABLE_ONEDNN|DETERMINISTIC)[A-Z_]{3,}\b")  # variables that are
 
 
 class Arm(NamedTuple):
@@ -63,6 +69,7 @@ class Spec(msgspec.Struct):
     seconds: float  # of wall time
     training: int | None = None  # id of the training whose numbers are wanted; None: the longest
     preload: list[str] = msgspec.field(default_factory=list)  # modules
+    keras: str = ""  # the backend, where that training is one of Keras
     environment: dict[str, str] | None = None  # of the script; None: the server's own
     number: int = 0  # set by the pool, as is
     folder: str = ""  # everything of this arm is below it
@@ -88,6 +95,8 @@ class ArmResult(msgspec.Struct):
     seconds: float = 0.0  # wall time, start and end of the process included
     applied: int = 0  # how often the intervention did something
     seeded: bool = True  # the script sets a seed itself; where it sets none, the arm was seeded
+    start: str = ""  # digest of the weights before the first step, where it is known
+    labels: list[int] = msgspec.field(default_factory=list)  # of the first steps: a digest of each one's labels, where known
 
 
 class Pool(Protocol):
@@ -124,7 +133,8 @@ def run_arms(
         for arm in arms:
             yield arm, ArmResult(False, "the trace does not keep the code that was given with -c")
         return
-    preload = imports(target, record.run.directory)
+    keras = backend_of(record, training)
+    preload = imports(target, record.run.directory, keras)
     waiting = list(arms)
     running: dict[Future[ArmResult], Arm] = {}
     try:
@@ -132,7 +142,7 @@ def run_arms(
             left = LONGEST_ARM if deadline is None else deadline - time.monotonic()
             while waiting and len(running) < pool.jobs and left > SHORTEST_ARM:
                 arm = waiting.pop(0)
-                spec = Spec(target, record.run.directory, arm.intervention, arm.seed, arm.steps, left, training, preload)
+                spec = Spec(target, record.run.directory, arm.intervention, arm.seed, arm.steps, left, training, preload, keras)
                 running[pool.submit(spec)] = arm
             if not running:
                 break
@@ -171,8 +181,20 @@ def target_of(record: RunRecord) -> Target | None:
     return Target("script", name, arguments)
 
 
-def imports(target: Target, cwd: str) -> list[str]:
-    """Modules of PRELOADED libraries that the script, or a file beside it, imports. Read from the source; never raises."""
+def backend_of(record: RunRecord, training: int | None) -> str:
+    """Keras' backend of that training; '' for one of torch."""
+    trace = next((t for t in record.traces if t.facts.id == training), None)
+    framework = trace.facts.framework if trace is not None else record.run.framework
+    found = re.fullmatch(r"keras .*\((\w+)\)", framework)
+    return found[1] if found is not None and found[1] in BACKENDS else ""  # another backend: nobody knows its seeds
+
+
+def imports(target: Target, cwd: str, keras: str = "") -> list[str]:
+    """Modules of PRELOADED libraries that the script, or a file beside it, imports. Read from the source; never raises.
+
+    keras: the backend of a Keras script. Keras itself is loaded beforehand as well, unless the script sets variables that are
+    read when it is imported.
+    """
     texts = []
     if target.kind == "code":
         texts.append(target.name)
@@ -188,7 +210,11 @@ def imports(target: Target, cwd: str) -> list[str]:
             texts += _read(file)
     except OSError:
         pass
-    found = {"torch"}
+    found = {"torch"} if keras in {"", "torch"} else set()
+    library: list[str] = []
+    if keras and not any(READ_AT_IMPORT.search(text) for text in texts):
+        library = [keras, "keras"]
+        library += ["tensorflow"] if keras != "tensorflow" and any(WITH_TENSORFLOW.search(text) for text in texts) else []
     for text in texts:
         try:
             nodes = list(ast.walk(ast.parse(text)))
@@ -202,7 +228,7 @@ def imports(target: Target, cwd: str) -> list[str]:
     roots = {n.split(".")[0] for n in found} & PRELOADED
     # A file beside the script may have the name of a library, and is then what the script imports.
     roots = {r for r in roots if not (folder / r).exists() and not (folder / f"{r}.py").exists()}
-    return sorted(n for n in found if n.split(".")[0] in roots)
+    return library + sorted(n for n in found if n.split(".")[0] in roots and n not in library)
 
 
 def _read(file: Path) -> list[str]:
@@ -253,9 +279,33 @@ def collect(directory: Path, training: int | None, steps: int) -> ArmResult:
         result.balanced, result.classes = sum(recalls) / len(recalls), len(recalls)
     if math.isnan(result.final_skill) and symptom.chance:
         result.final_skill = 1.0 - result.final_loss / symptom.chance  # on short steps chance is measured now and then
+    result.start, result.labels = began(directory, trace.facts.id)
     if not np.isfinite(losses).any() and symptom.name != "non-finite":
         result.ok, result.reason = False, "its loss could not be measured"
     return result
+
+
+def began(directory: Path, training: int) -> tuple[str, list[int]]:
+    """What an adapter kept of the training's start: ('', []) where it keeps nothing."""
+    try:
+        kept = json.loads((directory / f"start-{training}.json").read_text(encoding="utf-8"))
+        return str(kept["weights"]), [int(n) for n in kept["labels"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", []
+
+
+OTHER_START = frozenset({"reinitialise", "widen", "resize-head", "full-precision", "together"})
+OTHER_LABELS = frozenset({"shuffle", "shift-labels", "renumber-labels", "together"})
+
+
+def unlike(kind: str, control: ArmResult, fixed: ArmResult) -> str:
+    """Why the arm of a fix is not the control with one thing changed; '' where it is, or where nobody kept what would show it."""
+    if control.start and fixed.start and control.start != fixed.start and kind not in OTHER_START:
+        return "it did not start from the weights of the unchanged script"
+    common = min(len(control.labels), len(fixed.labels))
+    if control.labels[:common] != fixed.labels[:common] and kind not in OTHER_LABELS:
+        return "it did not see the batches of the unchanged script"
+    return ""
 
 
 def _dense(steps: np.ndarray, values: np.ndarray, last: int) -> np.ndarray:

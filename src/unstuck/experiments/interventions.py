@@ -20,29 +20,14 @@ from collections.abc import Iterator
 
 import msgspec
 
+from unstuck.experiments.change import AllApplied, Applied, NotPossible
 from unstuck.experiments.kinds import SUPPORTED, TOGETHER
-from unstuck.experiments.patches import Applied, NotPossible, Patches
+from unstuck.experiments.patches import Patches
 from unstuck.findings import Intervention
 
 __all__ = ["Applied", "NotPossible", "apply"]
 
 FILES = ("loss", "loop", "model", "data")
-
-
-class AllApplied(Applied):
-    """Of several interventions at once: done as often as the one that was done least; impossible where one is."""
-
-    def __init__(self, parts: list[Applied]) -> None:
-        self.kind = TOGETHER
-        self.parts = parts
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        return min((p.count for p in self.parts), default=0)
-
-    @property
-    def reason(self) -> str:  # type: ignore[override]
-        return next((p.reason for p in self.parts if p.reason), "")
 
 
 @contextlib.contextmanager
@@ -54,7 +39,7 @@ def apply(intervention: Intervention | None) -> Iterator[Applied]:
     if intervention is not None and intervention.kind == TOGETHER:
         with contextlib.ExitStack() as stack:
             parts = msgspec.json.decode(str(intervention.arguments.get("fixes", "[]")), type=list[Intervention])
-            yield AllApplied([stack.enter_context(apply(part)) for part in parts])
+            yield AllApplied(TOGETHER, [stack.enter_context(apply(part)) for part in parts])
         return
     applied = Applied(intervention.kind if intervention is not None else "")
     if intervention is None:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from unstuck.experiments.patches import Call, Patches, constructing
+from unstuck.experiments.change import constructing
+from unstuck.experiments.patches import Call, Patches
 
 FIRST_BATCHES = 20  # of these the statistics are taken; until then each batch updates them first
 MANY_COLUMNS = 16

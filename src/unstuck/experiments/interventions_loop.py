@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from unstuck.experiments.patches import LOSSES, Patches, leaves, rounded
+from unstuck.experiments.change import rounded
+from unstuck.experiments.patches import LOSSES, Patches, leaves
 
 # -------------------------------------------------------------------------------------------------- options of a step
 

@@ -52,3 +52,18 @@ MEANING: dict[str, str] = {
 }
 
 SUPPORTED: frozenset[str] = frozenset(MEANING)
+
+# Kinds that only Keras' experiments carry out.
+KERAS_MEANING: dict[str, str] = {
+    "resize-head": "The layer made at file:line has another number of outputs (units, file, line).",
+    "renumber-labels": "A whole number is added to each label (offset).",
+}
+# ... and those that they do not, with the reason.
+NOT_IN_KERAS: dict[str, str] = {
+    "zero-before-backward": "Keras keeps no gradients from one step to the next",
+    "keep-gradients-until-step": "Keras keeps no gradients from one step to the next",
+    "call-step": "fit and train_on_batch step themselves; a loop written by hand cannot be changed from outside",
+    "add-parameters": "Keras gives its optimizer all weights that are trained",
+    "transpose-classes": "Keras' losses take the classes on the last axis",
+}
+KERAS: frozenset[str] = (SUPPORTED | frozenset(KERAS_MEANING)) - frozenset(NOT_IN_KERAS)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 import threading
 import weakref
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from unstuck.experiments.change import PATIENCE, Applied, Place, constructing, place_in
 from unstuck.observe import sites
 
 LOSSES = (
@@ -31,34 +31,6 @@ LOSSES = (
     "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "soft_margin_loss", "multi_margin_loss",
     "multilabel_margin_loss", "multilabel_soft_margin_loss", "hinge_embedding_loss", "gaussian_nll_loss",
 )  # fmt: skip
-PATIENCE = 200  # backward calls without anything to change after which an experiment gives up: a pretraining may come first
-
-
-class NotPossible(BaseException):
-    """The change cannot be made in this training; `reason` is half a sentence."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Applied:
-    """What came of an intervention: how often it did something, and why not where it could not."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.count = 0
-        self.raised = ""
-        self.missing = ""  # what is not there, if nothing is done to the end
-
-    @property
-    def reason(self) -> str:
-        return self.raised or ("" if self.count else self.missing)
-
-    def impossible(self, reason: str) -> NotPossible:
-        """The exception to raise; the reason is kept in case a bare `except:` of the script swallows it."""
-        self.raised = reason
-        return NotPossible(reason)
 
 
 class Call:
@@ -86,21 +58,6 @@ class Call:
         self.arguments["target"] = value
 
 
-class Place:
-    """file:line of an intervention's arguments. The file is compared by its name only: an experiment runs in a copy of
-    the working tree, and a second file of that name with the same kind of call in the same line is not to be expected."""
-
-    def __init__(self, file: Any, line: Any) -> None:
-        self.file = os.path.basename(str(file))
-        self.line = int(line)
-
-    def is_at(self, frame: FrameType | None) -> bool:
-        return frame is not None and self.names(frame.f_code.co_filename, frame.f_lineno)
-
-    def names(self, file: str, line: int) -> bool:
-        return line == self.line and os.path.basename(file) == self.file
-
-
 class Patches:
     """What was replaced, how to undo it, and what the boundaries of a training share."""
 
@@ -123,8 +80,7 @@ class Patches:
         return float(value)
 
     def place(self, prefix: str = "") -> Place | None:
-        file, line = self.arguments.get(prefix + "file"), self.arguments.get(prefix + "line")
-        return None if not file or line is None else Place(file, line)
+        return place_in(self.arguments, prefix)
 
     # ------------------------------------------------------------------ replacing and restoring
 
@@ -372,23 +328,6 @@ def _paired(tensors: Any, gradients: Any) -> tuple[list[Any], list[Any]]:
     if gradients is None:
         return roots, [None] * len(roots)
     return roots, [gradients] if isinstance(gradients, torch.Tensor) else list(gradients)
-
-
-def rounded(value: float) -> float:
-    """A product as one would have written it: 0.0003 * 10 is 0.003, not 0.0029999999999999996."""
-    return float(f"{value:.15g}")
-
-
-def constructing(thing: Any) -> FrameType | None:
-    """The user's frame that wrote `Thing(...)`: past every __init__ of the object itself."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        code = frame.f_code
-        own = code.co_name == "__init__" and code.co_varnames and frame.f_locals.get(code.co_varnames[0]) is thing
-        if not own and sites.owner(code.co_filename) == "user":
-            return frame
-        frame = frame.f_back
-    return None
 
 
 def surroundings() -> tuple[list[Any], FrameType | None]:

@@ -33,76 +33,60 @@ def cores() -> int:
 
 
 class LocalPool:
-    """One fork server in a process of its own, started with the first arm. Not to be shared between threads.
+    """A fork server in a process of its own, started with the first arm. Not to be shared between threads.
+
+    Keras has one backend in a process, which is chosen when it is imported: arms of a Keras script have a server of their own,
+    one for each backend.
 
     Arms are copies of the script's folder as it was when the pool ran its first arm from there: whoever edits the script
     while its fixes are tried changes nothing. A script that was edited is run anew by a new pool.
 
+    process: a fork server that is there already and speaks the same protocol (the copy of a running script); it serves all.
+
     Raises UsageError where processes cannot be forked (Windows).
     """
 
-    def __init__(self, jobs: int | None = None) -> None:
+    def __init__(self, jobs: int | None = None, process: Any = None) -> None:
         if not hasattr(os, "fork"):
             raise UsageError("experiments fork processes, which this operating system cannot")
         self.jobs = jobs or cores()
         self.folder = ""
-        self._server: subprocess.Popen[bytes] | None = None
-        self._ended = False
+        self._process = process
+        self._servers: dict[tuple[str, bool], _Server] = {}  # by Keras' backend, and whether it is loaded before arms fork
         self._numbers = itertools.count(1)
-        self._under_way: dict[int, Future[ArmResult]] = {}
+        self._under_way: dict[int, tuple[Future[ArmResult], _Server]] = {}
         self._lock = threading.Lock()
 
     def submit(self, spec: Spec) -> Future[ArmResult]:
-        server = self._start()
+        server = self._start(spec)
         number = next(self._numbers)
         spec = msgspec.structs.replace(spec, number=number, folder=os.path.join(self.folder, str(number)))
         future: Future[ArmResult] = Future()
-        assert server.stdin is not None
         with self._lock:
-            if self._ended:  # its reader settles what was under way then, and nothing that comes later
+            if server.ended:  # its reader settles what was under way then, and nothing that comes later
                 future.set_result(ArmResult(False, ENDED))
                 return future
-            self._under_way[number] = future
-        try:
-            server.stdin.write(spec_line(spec))
-            server.stdin.flush()
-        except OSError:
+            self._under_way[number] = future, server
+        if not server.tell(spec_line(spec)):
             self._settle(number, ArmResult(False, ENDED))
         return future
 
     def stop(self, future: Future[ArmResult]) -> None:
         """Kill the arm; its future's result says so. Returns at once."""
         with self._lock:
-            number = next((n for n, f in self._under_way.items() if f is future), None)
-        if number is None or self._server is None or self._server.stdin is None:
-            return
-        try:
-            self._server.stdin.write(b'{"stop": %d}\n' % number)
-            self._server.stdin.flush()
-        except OSError:
-            pass  # it has ended, and its arms with it
+            found = next(((n, server) for n, (f, server) in self._under_way.items() if f is future), None)
+        if found is not None:
+            found[1].tell(b'{"stop": %d}\n' % found[0])  # where it has ended its arms have, too
 
     @staticmethod
     def as_completed(under_way: Iterable[Future[ArmResult]], timeout: float | None = None) -> Iterator[Future[ArmResult]]:
         return futures.as_completed(under_way, timeout)
 
     def close(self) -> None:
-        """Kill what is under way, end the server, remove its folder."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        assert server.stdin is not None
-        try:
-            server.stdin.close()
-        except OSError:
-            pass
-        try:
-            server.wait(6.0)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)  # supervisors; their arms die with them
-            server.wait()
-        self._reader.join(2.0)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Kill what is under way, end the servers, remove their folders."""
+        servers, self._servers = self._servers, {}
+        for server in servers.values():
+            server.close()
 
     def __enter__(self) -> LocalPool:
         return self
@@ -110,42 +94,27 @@ class LocalPool:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self._server is None:
-            self.folder, self._ended = temporary_base(), False
-            # One thread per process: arms share the cores, and threads that spin against each other make them ten times
-            # slower. A hash seed, because sets of strings are iterated in its order.
-            threads = {n: "1" for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-            variables = threads | {"PYTHONHASHSEED": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"} | os.environ
-            variables |= {"TMPDIR": self.folder}  # libraries make folders there when they are imported
-            self._server = subprocess.Popen(
-                [sys.executable, "-m", "unstuck.experiments.arm", self.folder],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder,
-                env=variables, start_new_session=True,  # Ctrl-C is for us; we tell it
-            )  # fmt: skip
-            self._reader = threading.Thread(target=self._read, args=(self._server,), daemon=True)
-            self._reader.start()
-        return self._server
+    def _start(self, spec: Spec) -> _Server:
+        key = ("", False) if self._process is not None else (spec.keras, bool(spec.keras) and "keras" in spec.preload)
+        if key not in self._servers:
+            self._servers[key] = _Server(self, spec.keras, self._process)
+        self.folder = self._servers[key].folder
+        return self._servers[key]
 
-    def _read(self, server: subprocess.Popen[bytes]) -> None:
-        assert server.stdout is not None
-        with server.stdout:
-            for line in server.stdout:
-                word, _, number = line.partition(b" ")
-                if word == b"done":
-                    self._settle(int(number), None)
+    def _ended(self, server: _Server) -> None:
+        """Nobody answers any more for what was under way there."""
         with self._lock:
-            self._ended = True
-            left = list(self._under_way)
+            server.ended = True
+            left = [n for n, (_, where) in self._under_way.items() if where is server]
         for number in left:
             self._settle(number, ArmResult(False, ENDED))
 
     def _settle(self, number: int, result: ArmResult | None) -> None:
         with self._lock:
-            future = self._under_way.pop(number, None)
-        if future is None:
+            future, server = self._under_way.pop(number, (None, None))
+        if future is None or server is None:
             return
-        folder = os.path.join(self.folder, str(number))
+        folder = os.path.join(server.folder, str(number))
         if result is None:
             try:
                 with open(os.path.join(folder, "result"), "rb") as file:
@@ -155,6 +124,64 @@ class LocalPool:
         shutil.rmtree(folder, ignore_errors=True)
         if not future.cancelled():
             future.set_result(result)
+
+
+class _Server:
+    """The process that forks arms, and the thread that hears which are done."""
+
+    def __init__(self, pool: LocalPool, keras: str, process: Any = None) -> None:
+        self.pool = pool
+        self.folder, self.ended = temporary_base(), False
+        self.process = process if process is not None else self._launched(keras)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _launched(self, keras: str) -> subprocess.Popen[bytes]:
+        # One thread per process: arms share the cores, and threads that spin against each other make them ten times
+        # slower. A hash seed, because sets of strings are iterated in its order.
+        threads = {n: "1" for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        variables = threads | {"PYTHONHASHSEED": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"} | os.environ
+        variables |= {"TMPDIR": self.folder}  # libraries make folders there when they are imported
+        if keras:
+            variables |= {"KERAS_BACKEND": keras}  # as recorded, whatever is set today
+        return subprocess.Popen(
+            [sys.executable, "-m", "unstuck.experiments.arm", self.folder],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder,
+            env=variables, start_new_session=True,  # Ctrl-C is for us; we tell it
+        )  # fmt: skip
+
+    def tell(self, line: bytes) -> bool:
+        """False where it has ended."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
+        try:
+            self.process.wait(6.0)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)  # supervisors; their arms die with them
+            self.process.wait()
+        self._reader.join(2.0)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            for line in self.process.stdout:
+                word, _, number = line.partition(b" ")
+                if word == b"done":
+                    self.pool._settle(int(number), None)
+        self.pool._ended(self)
 
 
 class _Node:

@@ -33,9 +33,10 @@ import msgspec
 import numpy as np
 
 from unstuck import engine
+from unstuck.experiments import keras_fixes
 from unstuck.experiments import verdict as verdicts
-from unstuck.experiments.arms import NO_TIME, Arm, ArmResult, Target, run_arms
-from unstuck.experiments.kinds import SUPPORTED
+from unstuck.experiments.arms import NO_TIME, Arm, ArmResult, Target, run_arms, unlike
+from unstuck.experiments.kinds import KERAS, NOT_IN_KERAS, SUPPORTED
 from unstuck.experiments.verdict import Arms, Known, judge, not_verified
 from unstuck.findings import ROLES, Diagnosis, Evidence, Finding, Fix, Intervention, Training, Verdict
 from unstuck.stats import paired
@@ -173,6 +174,8 @@ class _Search:
         self.diagnosis, self.record, self.pool, self.progress, self.run = diagnosis, record, pool, progress, run
         self.training: Training = diagnosis.worst
         self.trace = trace_of(record, self.training)
+        if self.trace is not None and keras_fixes.in_keras(self.trace):
+            keras_fixes.complete(self.training.findings, self.trace)
         self.began = time.monotonic()
         self.deadline = self.began + budget
         self.jobs = max(int(getattr(pool, "jobs", 2)), 1)
@@ -184,6 +187,7 @@ class _Search:
         if self.error:
             # How long the script would have gone on nobody knows; what matters is whether an arm gets past the error and learns.
             self.steps = max(2 * self.steps, LONGER)
+        self.steps = min(self.steps, _while_new(self.training, self.trace) or self.steps)
         self.results: dict[str, dict[int, ArmResult]] = {}
         self.ends: dict[int, float] = {}  # skill at the end of a result, by its identity: long runs have long lists
         self.planned = 0
@@ -297,7 +301,7 @@ class _Search:
         if any(f.grade == "certain" and id(f) not in tried for f in causes):
             return  # a fault that is certain and cannot be put to the test is answer enough
         known = {c.key for c in self.candidates}
-        more = [c for c in suspects(self.trace) if c.key not in known]
+        more = [c for c in located(suspects(self.trace), self.trace) if c.key not in known]
         if any(math.isfinite(self._gain(c)) and self._gain(c) >= paired.FAR for c in self.candidates):
             more = [c for c in more if c.code not in (*ANYTHING, "G303")]  # one of them helps, and wants seeds rather than company
         self.candidates += more
@@ -385,8 +389,11 @@ class _Search:
         reachable = accuracy = None
         if best is None or best < 0.5 * (1.0 + rest):
             reachable, accuracy = self._classifier()
+        constant = symptom.constant_answer
+        if constant is None and control is not None and control.classes and keras_fixes.in_keras(self.trace):
+            constant = 1.0 / control.classes  # how often each label comes was not counted: some of them are outside of the range
         return Known(
-            rest, symptom.constant_answer, reference, self.training.steps, best, reachable, accuracy, placebo,
+            rest, constant, reference, self.training.steps, best, reachable, accuracy, placebo,
             round(time.monotonic() - self.began, 3),
         )  # fmt: skip
 
@@ -416,7 +423,7 @@ class _Search:
         return self._judge(arms)
 
     def _judge(self, arms: Arms) -> Verdict:
-        found = judge(arms, self.known())
+        found = judge(paired_up(arms), self.known())
         return msgspec.structs.replace(found, how=self.how) if found.how else found
 
     def _group_verdict(self, members: Sequence[Candidate], left: Candidate) -> Verdict:
@@ -451,7 +458,7 @@ class _Search:
                 _take(candidate.finding, candidate.intervention, found)
         for finding in self.training.findings:
             if finding.verdict is None and finding.role == "cause":
-                finding.verdict = not_verified(_no_experiment(finding))
+                finding.verdict = not_verified(_no_experiment(finding, self.trace) + self._in_vain())
         if not self.candidates:
             self.diagnosis.run.notes.append("Nothing was run again: no finding has a fix that can be tried")
         if self.unfit or not self.candidates:
@@ -461,6 +468,14 @@ class _Search:
         looks = [(c, tried[c.key]) for c in self.candidates if c.finding is None and tried[c.key].name == "supported"]
         rank(self.training, looks, self.trace.facts if self.trace is not None else None)
         self._note()
+
+    def _in_vain(self) -> str:
+        """Of labels that no network can learn: what was tried all the same, because it is what one would try."""
+        if self.unfit or _while_new(self.training, self.trace) is None:
+            return ""
+        judged = [(c, self._verdict(c)) for c in self.candidates if c.finding is None and self._ran(c)]
+        vain = [describe(c.intervention) for c, v in judged if v.name in {"refuted", "inconclusive"} and gain_of(v) < paired.FAR]
+        return f"; tried in vain on rows that were new: {', '.join(vain)}" if vain else ""
 
     def _conclude_group(self, members: list[Candidate]) -> None:
         found = [(m, self._group_verdict(members, m)) for m in members]
@@ -494,6 +509,16 @@ class _Search:
 PLACEBO_KEY = key_of(PLACEBO)
 
 
+def paired_up(arms: Arms) -> Arms:
+    """The same arms; those of the fix that were another training from the start (see `arms.unlike`) prove nothing."""
+    fixed = dict(arms.fixed)
+    for seed, result in arms.fixed.items():
+        why = unlike(arms.kind, arms.control[seed], result) if seed in arms.control and result.ok else ""
+        if why:
+            fixed[seed] = msgspec.structs.replace(result, ok=False, reason=why)
+    return Arms(arms.kind, arms.control, fixed)
+
+
 def _same(one: ArmResult, other: ArmResult) -> bool:
     """Are the losses of two arms the same number at every step that both of them measured?"""
     n = min(len(one.losses), len(other.losses))
@@ -508,7 +533,7 @@ def _same(one: ArmResult, other: ArmResult) -> bool:
 def candidates(training: Training, trace: Trace | None = None) -> list[Candidate]:
     """What is worth trying, the most telling first: causes, look-alikes of the first, the other findings. Of a training without
     a named cause: its suspects."""
-    usable = [f for f in training.findings if f.role in {"cause", "latent"} and _runnable(f)]
+    usable = [f for f in training.findings if f.role in {"cause", "latent"} and _runnable(f, trace)]
     causes = [f for f in usable if f.role == "cause"]
     found = [_of(f) for f in causes]
     # How much longer or shorter a step should be is the least certain part of a diagnosis: twice the dose is tried as well.
@@ -528,9 +553,17 @@ def candidates(training: Training, trace: Trace | None = None) -> list[Candidate
     found += alike
     found += [_of(f) for f in others if f.code not in codes] + doubled
     unique: dict[str, Candidate] = {}
-    for candidate in found:
+    for candidate in located(found, trace):
         unique.setdefault(candidate.key, candidate)
     return list(unique.values())
+
+
+def located(found: Sequence[Candidate], trace: Trace | None) -> list[Candidate]:
+    """Look-alikes' interventions with what Keras' experiments have to be told."""
+    if trace is None or not keras_fixes.in_keras(trace):
+        return list(found)
+    own = [c if c.finding is not None else c._replace(intervention=keras_fixes.located(c.intervention, trace)) for c in found]
+    return [c for c in own if c.intervention.kind in KERAS]
 
 
 def _sick(training: Training) -> bool:
@@ -579,8 +612,9 @@ def _double(intervention: Intervention) -> Intervention | None:
     return Intervention(intervention.kind, {"factor": float(f"{factor * factor:.3g}")})
 
 
-def _runnable(finding: Finding) -> bool:
-    return finding.fix is not None and finding.fix.intervention is not None and finding.fix.intervention.kind in SUPPORTED
+def _runnable(finding: Finding, trace: Trace | None) -> bool:
+    kinds = KERAS if keras_fixes.in_keras(trace) else SUPPORTED
+    return finding.fix is not None and finding.fix.intervention is not None and finding.fix.intervention.kind in kinds
 
 
 def _of(finding: Finding) -> Candidate:
@@ -588,9 +622,11 @@ def _of(finding: Finding) -> Candidate:
     return Candidate(finding.fix.intervention, finding, finding.code)
 
 
-def _no_experiment(finding: Finding) -> str:
+def _no_experiment(finding: Finding, trace: Trace | None) -> str:
     if finding.fix is None or finding.fix.intervention is None:
         return "this fix cannot be made by a machine"
+    if keras_fixes.in_keras(trace) and finding.fix.intervention.kind in NOT_IN_KERAS:
+        return NOT_IN_KERAS[finding.fix.intervention.kind]
     return f"no experiment is known for this fix ({finding.fix.intervention.kind})"
 
 
@@ -611,6 +647,17 @@ def trace_of(record: RunRecord, training: Training) -> Trace | None:
     """The trace a training's diagnosis was made from."""
     own = next((t for t in record.traces if t.known.get("symptom") is training.symptom), None)
     return own or next((t for t in record.traces if t.facts.name == training.name), None)
+
+
+def _while_new(training: Training, trace: Trace | None) -> int | None:
+    """Steps of the first pass over the data, where the inputs say nothing about the labels. More units or a longer step learn such
+    labels by heart as soon as rows come again; a loss that falls before that says more. None: arms may be as long as the run."""
+    named = training.cause
+    given = next((i for i in trace.facts.inputs if i.distinct_rows and i.shape), None) if trace is not None else None
+    if named is None or named.code != "D202" or given is None or (named.fix is not None and named.fix.intervention is not None):
+        return None
+    rows = given.part_of or given.distinct_rows
+    return max(int(rows / max(given.shape[0], 1)), 1)
 
 
 def _losses(trace: Trace | None) -> dict[int, float]:
@@ -766,6 +813,8 @@ _WORDS = {
     "mean-reduction": "averaging the loss instead of summing it",
     "scale-loss": "scaling the loss by {factor:g}",
     "widen": "widening the narrowest layer",
+    "resize-head": "giving the last layer {units:g} outputs",
+    "renumber-labels": "counting the labels from 0",
     "add-activation": "adding activations between the layers",
     "rectify-sigmoids": "using ReLU in place of the sigmoids between the layers",
     "placebo": "changing nothing (placebo)",

@@ -121,7 +121,9 @@ class Snapshot:
         if self._process is None:
             raise RuntimeError(f"there is no copy of the process: {self.reason}")
         if self._pool is None:
-            self._pool = _workers(self._process, self.jobs)
+            from unstuck.experiments.pool import LocalPool
+
+            self._pool = LocalPool(self.jobs, self._process)
         return self._pool.submit(spec)
 
     def stop(self, future: Future[ArmResult]) -> None:
@@ -148,22 +150,6 @@ class Snapshot:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _workers(process: _Process, jobs: int) -> Any:
-    """A LocalPool whose server is the copy: they speak the same protocol."""
-    from unstuck.experiments.arms import temporary_base
-    from unstuck.experiments.pool import LocalPool
-
-    class Workers(LocalPool):
-        def _start(self) -> Any:
-            if self._server is None:
-                self.folder, self._server = temporary_base(), process  # type: ignore[assignment]
-                self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
-                self._reader.start()
-            return self._server
-
-    return Workers(jobs)
 
 
 class _Process:
@@ -554,13 +540,13 @@ def _intervene(spec: Spec, observer: Any) -> Any:
 
     if spec.intervention is None:
         return arm._Unchanged()
-    from unstuck.experiments import interventions, patches
+    from unstuck.experiments import change, interventions, patches
     from unstuck.experiments.kinds import TOGETHER
 
     text = str(spec.intervention.arguments.get("fixes", "")) if spec.intervention.kind == TOGETHER else ""
     for kind, why in FROM_THE_START.items():
         if kind == spec.intervention.kind or f'"kind":"{kind}"' in text:
-            raise patches.NotPossible(f"a copy of the running process comes too late for it: {why}")
+            raise change.NotPossible(f"a copy of the running process comes too late for it: {why}")
     if spec.intervention.kind != "placebo":
         _lose_first_step(observer)
     interventions.Patches = _late(patches.Patches, observer)  # type: ignore[misc]

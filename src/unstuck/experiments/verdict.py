@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unstuck.experiments.arms import ArmResult
 
 # After these a loss before and one after the fix are different functions of the outputs.
-OTHER_LOSS = frozenset({"replace-loss", "insert-activation", "class-weights"})
+OTHER_LOSS = frozenset({"replace-loss", "insert-activation", "class-weights", "resize-head", "renumber-labels"})
 # These draw new random numbers: the arms of a seed share no initial weights or no batches, so that they are no pairs. (Weaker
 # dropout draws as many numbers as before and shares both.)
 REDRAWS = frozenset({"reinitialise", "widen", "shuffle"})
@@ -104,7 +104,7 @@ def judge(arms: Arms, known: Known) -> Verdict:
     if name == "supported":
         name, more = _explains(arms, scores, known)
     if name == "refuted":
-        name, more = _long_enough(arms, scores, known)
+        name, more = _long_enough(arms, scores, known, interval)
     if known.placebo is not None and abs(known.placebo) > paired.BAND and name in {"supported", "refuted"}:
         name, more = "inconclusive", f"a change that does nothing changes the {scores.what} by {known.placebo:+.2f}"
     control, fixed = arms.control[0], arms.fixed[0]
@@ -310,9 +310,14 @@ def _rising(scores: np.ndarray, won: float) -> bool:
     return float(np.nanmean(last) - np.nanmean(before)) > RISING * won
 
 
-def _long_enough(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
-    """A fix that needs longer than the arm is not refuted by it; a stuck symptom, or the whole length, says it had enough."""
+def _long_enough(arms: Arms, scores: Scores, known: Known, interval: paired.Interval) -> tuple[str, str]:
+    """A fix that needs longer than the arm is not refuted by it; a stuck symptom, or the whole length, says it had enough.
+
+    Unless the run itself was short: a gain that is small, no chance, and still growing when the script ended is a beginning.
+    """
     fixed = arms.fixed[0]
+    if fixed.symptom not in STUCK and interval.low > 0 and _rising(scores.fixed[0], interval.mean):
+        return "inconclusive", "it had begun to learn when the script ended, after too few steps to see how far it gets"
     if fixed.steps >= 0.9 * known.recorded_steps or fixed.symptom in STUCK:
         return "refuted", ""
     return "inconclusive", f"{fixed.steps:,} steps, of {known.recorded_steps:,} recorded, may be too few to see it learn"

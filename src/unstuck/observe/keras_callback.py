@@ -8,6 +8,8 @@ Nothing is injected into `fit`: what is replaced is `make_train_function`, so th
   before anybody sees them. They are values that the step computes anyway: no operation of the training changes.
 * torch: the step runs eagerly; batch and loss are picked up as they pass.
 * Deep steps: the batch is evaluated again with copies of the weights (see `keras_probes`), never in the training's step.
+* In the arm of an experiment (`light`) there are no deep steps: the step hands out its answers as well, so that accuracy
+  and recalls are known, and what the arm started from is kept (see `keras_witness`).
 
 Keras' optimizers are no torch optimizers, so on the torch backend torch's observer would see backward calls and no step:
 it steps aside for what `fit` and `train_on_batch` run, and serves loops that the script writes in torch itself.
@@ -42,7 +44,7 @@ from unstuck.observe.keras_facts import (
     update_clippings,
     weights_of,
 )  # fmt: skip
-from unstuck.observe.keras_probes import Structure, generator_state, structure_of, to_array
+from unstuck.observe.keras_probes import MAX_OUTPUTS, Structure, cut, generator_state, structure_of, to_array
 from unstuck.trace.facts import Facts, Loader, NonFinite, Raised, Run, Site
 from unstuck.trace.writer import Writer
 
@@ -91,7 +93,10 @@ class Observer(DeepLooks):
         self.own_steps: weakref.WeakSet[Any] = weakref.WeakSet()  # models whose train_step never asked the compiled loss
         self.catching: list[tuple[Any, Any]] | None = None
         self.asked = False  # the compiled loss was called
+        self.answers: Any = None  # what the model answered in the step that is being traced
+        self.probabilities: weakref.WeakSet[Any] = weakref.WeakSet()  # answers that are no logits although the loss takes logits
         self.inside = 0
+        self.dispatching: weakref.WeakSet[Any] = weakref.WeakSet()  # lists of callbacks that fit and its like have made
         self.total_steps = 0
         self.failed: set[int] = set()
         self.restore: list[Callable[[], None]] = []
@@ -118,10 +123,13 @@ class Observer(DeepLooks):
         self._replace(trainer, "make_train_function", self._making_function)
         self._replace(self._class(keras.metrics.Mean, "update_state"), "update_state", self._updating)
         self._replace(self._class(model, "compute_loss"), "compute_loss", self._asking)
+        if self.light:
+            self._replace(self._class(model, "compute_metrics"), "compute_metrics", self._measuring)
         for name in ("fit", "train_on_batch"):
             self._replace(trainer, name, functools.partial(self._entering, name))
         for name in ("evaluate", "predict"):
             self._replace(trainer, name, self._elsewhere)
+        self._replace(keras.callbacks.CallbackList, "__init__", self._dispatches)
 
     def _watch_freezing(self, owner: type) -> None:
         """The lines that set `trainable` to False, on a layer or on a model that hands it down."""
@@ -252,6 +260,17 @@ class Observer(DeepLooks):
 
         return compute_loss
 
+    def _measuring(self, original: Any) -> Any:
+        """Keras' own steps hand the outputs to the metrics: there they are tensors of the step, no tracers of its gradient."""
+        observer = self
+
+        def compute_metrics(model: Any, x: Any, y: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
+            if observer.catching is not None:
+                observer.answers = y_pred
+            return original(model, x, y, y_pred, *args, **kwargs)
+
+        return compute_metrics
+
     # ------------------------------------------------------------------ the step
 
     def _making_function(self, original: Any) -> Any:
@@ -280,7 +299,7 @@ class Observer(DeepLooks):
 
         @functools.wraps(step)
         def train_step(*args: Any) -> Any:
-            self.catching, self.asked = [], False
+            self.catching, self.asked, self.answers = [], False, None
             try:
                 with self._taped(model) as tape:
                     out = step(*args)
@@ -300,6 +319,7 @@ class Observer(DeepLooks):
                     self.own_steps.add(model)
                 if not jax:
                     logs.update(self._passed(args[0]))
+                logs.update(self._answered(model))
                 return (logs, *out[1:]) if jax else logs
             except Exception as error:
                 self.own_error(error)
@@ -309,7 +329,7 @@ class Observer(DeepLooks):
 
     def _taped(self, model: Any) -> AbstractContextManager[Any]:
         """A tape for a train_step of the script's own, while its structure is not known; otherwise nothing."""
-        if type(model).train_step is self.trainer.train_step or model in self.structures or self.light:
+        if type(model).train_step is self.trainer.train_step or model in self.structures:
             return nullcontext()
         return keras_tape.recording(self.keras, keras_tape.Tape(), silent=False)
 
@@ -334,7 +354,7 @@ class Observer(DeepLooks):
         """The batch, where it is made of plain numbers."""
         x, y, sw = self.keras.utils.unpack_x_y_sample_weight(data)
         found = {}
-        for name, part in (("x", x), ("y", y), ("w", sw)):
+        for name, part in (("x", None if self.light else x), ("y", y), ("w", sw)):
             flat = [t for t in self.keras.tree.flatten(part) if t is not None]
             for i, t in enumerate(flat[:6]):
                 kind = str(getattr(t, "dtype", "string"))
@@ -344,6 +364,16 @@ class Observer(DeepLooks):
                     continue
                 found[f"{KEY}{name}{i}"] = t
         return found
+
+    def _answered(self, model: Any) -> dict[str, Any]:
+        """The model's first output in this step, where it was seen."""
+        answers, self.answers = self.answers, None
+        flat = self.keras.tree.flatten(answers) if answers is not None else []
+        if not flat or not keras_tape.shape_of(flat[0]):
+            return {}
+        if self.backend == "tensorflow" and getattr(flat[0], "_keras_logits", None) is not None:
+            self.probabilities.add(model)  # the backend repairs the loss, whatever it was told
+        return {KEY + "p": cut(flat[0], MAX_OUTPUTS)}
 
     def _stepping(self, model: Any, function: Any) -> Any:
         """The function that fit calls for each step (or each `steps_per_execution` of them)."""
@@ -364,7 +394,7 @@ class Observer(DeepLooks):
                 batch.append(args[0][0])
             self._guarded(model, self._before, model, args[0] if jax else None)
             if torch:
-                self.catching, self.asked = [], False
+                self.catching, self.asked, self.answers = [], False, None
             try:
                 with self.aside() if torch else nullcontext(), self._taped(model) if torch else nullcontext() as tape:
                     out = function(*args)
@@ -425,6 +455,8 @@ class Observer(DeepLooks):
             state.facts.loop.freezes = list({(s.file, s.line): s for s in lines if s is not None}.values())[:8]
             state.modes = mode_layers(model, self.site_of)
             state.facts.modes = [m for _, m in state.modes]
+        if self.light and n == 1:
+            state.witness.begin(model, jax_state, [v for v, _ in state.parameters])
         deep = is_deep(n) or state.deep_due
         look = is_looked_at(n) and state.own < LOOK_SECONDS + LOOK_SHARE * (time.monotonic() - state.began)
         if self.light or not (deep or look) or state.facts.parameters_total > MAX_WEIGHTS:
@@ -456,6 +488,7 @@ class Observer(DeepLooks):
                 extra[KEY + "loss"] = value.detach()
             if not self.asked:
                 self.own_steps.add(model)
+            extra.update({key: t.detach() for key, t in self._answered(model).items()})
         self._guarded(model, self._stepped, model, extra, batch, out[1] if jax and isinstance(out, tuple) else None)
         steps = max(1, int(getattr(model, "steps_per_execution", 1) or 1))
         self.total_steps += steps
@@ -489,8 +522,9 @@ class Observer(DeepLooks):
         if self.backend != "jax" or deep or math.isnan(state.lr):
             state.lr = self._rate(model, jax_state)
         self._count_rate(state)
-        keep_x = x if not state.data.full or deep or state.data.calls < 64 else None
+        keep_x = x if not self.light and (not state.data.full or deep or state.data.calls < 64) else None
         pending = Pending(loop.steps, extra.get(KEY + "loss"), y, sw, keep_x, state.lr)
+        pending.answers = extra.get(KEY + "p")
         state.queue.append(pending)
         if deep:
             self._held(state, model)
@@ -531,7 +565,7 @@ class Observer(DeepLooks):
         if model in self.own_steps and known is not None and known.kind and known.losses == 1:
             adopt_structure(facts, known, state.parameters)
             term.reduction, term.site = "mean", known.site or term.site
-        state.labels = keras_values.Labels(term)
+        state.labels = keras_values.Labels(term, keras_values.WINDOW if not self.light else keras_values.WINDOW_OF_ALL)
         rows = int(y.shape[0]) if y is not None and len(y.shape) else 1
         state.divisor = float(rows) if term.reduction == "sum" else 1.0
         optimizer = getattr(model, "optimizer", None)
@@ -582,6 +616,13 @@ class Observer(DeepLooks):
             if y is not None and labels is not None and term is not None:
                 sw = to_array(p.sw) if p.sw is not None else None
                 (chance, base), known = labels.arrived(y, sw, term.classes or 0)
+                if self.light:
+                    state.witness.arrived(y)
+                if p.answers is not None:
+                    answers = to_array(p.answers).astype(np.float32)
+                    model = state.model()
+                    halved = term.kind == "bce-logits" and model is not None and model in self.probabilities
+                    p.accuracy = labels.answered(known, answers - 0.5 if halved else answers)
                 if labels.stats.kind == "probability" and term.kind == "cross-entropy":
                     term.kind = "soft-cross-entropy"
             if p.x:
@@ -629,12 +670,32 @@ class Observer(DeepLooks):
                 return original(model, *args, **kwargs)
             except BaseException as error:
                 observer._guarded(model, observer._raised, model, error, given, site)
+                observer._end_dispatching()
                 raise
             finally:
                 observer.inside -= 1
                 observer._guarded(model, observer._left, model, name, given)
 
         return call
+
+    def _dispatches(self, original: Any) -> Any:
+        observer = self
+
+        def __init__(callbacks: Any, *args: Any, **kwargs: Any) -> None:
+            original(callbacks, *args, **kwargs)
+            if observer.here and observer.inside:
+                observer.dispatching.add(callbacks)
+
+        return __init__
+
+    def _end_dispatching(self) -> None:
+        """Keras runs callbacks in a thread that it ends when fit ends, and leaves waiting when fit is left by an exception. Python
+        ends such threads before it waits for the others; we wait for the others before Python does."""
+        for callbacks in list(self.dispatching):
+            executor = getattr(callbacks, "_executor", None)
+            if executor is not None:
+                executor.shutdown(wait=False)
+        self.dispatching.clear()
 
     def _told(self, model: Any, name: str, given: dict[str, Any], site: Site | None) -> None:
         """The arguments of fit: rows, batch size, shuffling, the array a batch was cut from."""
@@ -670,12 +731,21 @@ class Observer(DeepLooks):
         observer = self
 
         def call(model: Any, *args: Any, **kwargs: Any) -> Any:
-            state = observer.states.get(id(model)) if observer.here else None
+            if not observer.here:
+                return original(model, *args, **kwargs)
+            state = observer.states.get(id(model))
             if state is not None and state.facts.loop.steps and state.facts.inputs:
                 known = state.facts.inputs[0]
                 if known.compared_calls > 1 and known.same_calls == known.compared_calls:
                     state.facts.loop.evaluated_elsewhere += 1
-            return original(model, *args, **kwargs)
+            observer.inside += 1
+            try:
+                return original(model, *args, **kwargs)
+            except BaseException:
+                observer._end_dispatching()
+                raise
+            finally:
+                observer.inside -= 1
 
         return call
 
@@ -714,7 +784,10 @@ class Observer(DeepLooks):
                 state.data.write(self.writer.directory)
 
     def script_failed(self, error: BaseException) -> None:
-        """The script ended with an exception; what came out of fit is known already."""
+        """The script ended with an exception; what came out of fit is known already, and is the run's too."""
+        kind = type(error).__name__
+        for state in [*self.dropped, *self.states.values()]:
+            self.run.exceptions += [raised for raised in state.facts.exceptions if raised.type == kind][-1:]
 
     def finish(self) -> None:
         """Last facts of every training; safe to call more than once."""
@@ -724,6 +797,8 @@ class Observer(DeepLooks):
             if model is not None and state.facts.loop.steps and state.facts.nonfinite is None:
                 self._broken_weights(state, model)
             self._publish(state)
+            if self.light and self.writer is not None:
+                state.witness.write(self.writer.directory, state.facts.id)
 
     def _broken_weights(self, state: State, model: Any) -> None:
         for v, record in state.parameters:

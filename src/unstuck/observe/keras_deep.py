@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from unstuck.observe import keras_values
+from unstuck.observe import keras_values, keras_witness
 from unstuck.observe.keras_facts import adopt_structure, update_clippings
 from unstuck.observe.keras_probes import Answer, Replay, to_array
 from unstuck.trace.facts import Facts, Layer, LossTerm, ModeLayer, Optimizer, Parameter, Probe, Run, Site
@@ -32,6 +32,7 @@ class Pending:
     def __init__(self, step: int, loss: Any, y: Any, sw: Any, x: Any, lr: float) -> None:
         self.step, self.loss, self.y, self.sw, self.x, self.lr = step, loss, y, sw, x, lr
         self.predicted = self.norm = self.ratio = self.accuracy = NAN
+        self.answers: Any = None
 
 
 class State:
@@ -66,6 +67,7 @@ class State:
         self.modes: list[tuple[Any, ModeLayer]] = []
         self.layers: dict[int, Layer] = {}
         self.announced = False
+        self.witness = keras_witness.Witness()
 
 
 class DeepLooks:

@@ -172,7 +172,7 @@ class Replay:
         flat = keras.tree.flatten(outputs)
         found, (entering, taps) = structure_of(tape, flat[0], self.names, live, self.made)
         self.structures[training] = found
-        return total, (data, _cut(flat[0], MAX_OUTPUTS), _cut(entering, MAX_OUTPUTS), [_cut(t, MAX_TAP_NUMBERS) for t in taps])
+        return total, (data, cut(flat[0], MAX_OUTPUTS), cut(entering, MAX_OUTPUTS), [cut(t, MAX_TAP_NUMBERS) for t in taps])
 
     def _function(self, training: bool) -> Any:
         """(tv, ntv, mv, x, y, sw) -> total, (data, outputs, entering, taps), gradients (none in evaluation mode)."""
@@ -284,7 +284,7 @@ def to_array(tensor: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.name in {"bfloat16", "float16"} else array
 
 
-def _cut(tensor: Any, numbers: int) -> Any:
+def cut(tensor: Any, numbers: int) -> Any:
     """The first rows, so many that about `numbers` entries are left; at least two."""
     shape = keras_tape.shape_of(tensor)
     if not shape or not shape[0]:

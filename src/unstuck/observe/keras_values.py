@@ -22,6 +22,7 @@ MAX_ROWS, MAX_COLUMNS, MAX_IDS, MAX_CALLS, MAX_BYTES = 4096, 1024, 64, 512, 16_0
 MAX_NUMBERS = 1 << 18  # of an activation or a weight that is looked at
 _SMALL_DERIVATIVE = 0.05
 WINDOW = 4  # looks at the answers that make up the recent ones: between one and two windows of them
+WINDOW_OF_ALL = 25  # the same, where every step is looked at
 CATEGORICAL = frozenset({"cross-entropy", "soft-cross-entropy", "nll", "probability-cross-entropy"})
 BINARY = frozenset({"bce", "bce-logits"})
 
@@ -36,8 +37,9 @@ class Level(NamedTuple):
 class Labels:
     """Running label statistics and base rates of one loss term; writes into term.labels."""
 
-    def __init__(self, term: LossTerm) -> None:
+    def __init__(self, term: LossTerm, window: int = WINDOW) -> None:
         self.term = term
+        self.window = window
         self.stats: LabelStats = term.labels
         self.counts = np.zeros(0)  # rows per class, unweighted
         self.mass = np.zeros(0)  # the same, weighted: what base rates are made of
@@ -228,7 +230,7 @@ class Labels:
             now[1] += np.bincount(y[inside], minlength=classes)
             now[2] += np.bincount(guess, minlength=classes)
             self.recent_calls += 1
-            if self.recent_calls >= WINDOW:
+            if self.recent_calls >= self.window:
                 self.recent, self.recent_calls = [np.zeros_like(now), now], 0
         return float(right.mean())
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unstuck.errors import UsageError
 from unstuck.observe.sites import owner, shown
@@ -148,6 +148,74 @@ class Target:
         exec(self.code, main.__dict__)
 
 
+class Current(NamedTuple):
+    """What observes this process: for a watch of the script's own, which would see everything twice."""
+
+    run: Run
+    writer: Writer | None
+    directory: Path
+    observers: list[Any]
+
+
+CURRENT: list[Current] = []  # the one that began last stands last
+
+
+def attach(
+    writer: Writer | None, run: Run, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
+    suspicious: Callable[[int], bool] | None = None, light: bool = False,
+    before_backward_once: Callable[[Any], None] | None = None,
+) -> tuple[list[Any], list[AfterImport]]:  # fmt: skip
+    """Observe the frameworks that are loaded, and each other one as soon as it is imported.
+
+    Gives the observers, a list that grows with each import, and the finders that wait (see `detach_finders`).
+    """
+    observers: list[Any] = []
+
+    def torch_is_there() -> None:
+        try:
+            from unstuck.observe.torch_loop import Observer
+
+            watching = Observer(
+                writer, run, announce=announce, limit=limit, suspicious=suspicious, light=light,
+                before_backward_once=before_backward_once,
+            )  # fmt: skip
+            observers.append(watching)
+            watching.install()
+            import torch
+
+            run.framework = run.framework or f"torch {torch.__version__}"
+        except Exception as error:
+            run.own_errors.append(f"torch could not be observed: {type(error).__name__}: {error}")
+
+    def keras_is_there() -> None:
+        try:
+            from unstuck.observe import keras_callback
+
+            watching = keras_callback.Observer(
+                writer, run, announce=announce, limit=limit, light=light, aside=partial(_aside, observers)
+            )  # fmt: skip
+            observers.append(watching)
+            watching.install()
+        except Exception as error:
+            run.own_errors.append(f"Keras could not be observed: {type(error).__name__}: {error}")
+
+    finders = []
+    for name, there in (("torch", torch_is_there), ("keras", keras_is_there)):
+        if name in sys.modules:  # run from a program that has it loaded: a benchmark, a notebook
+            there()
+        else:
+            finders.append(AfterImport(name, there))
+    sys.meta_path[:0] = finders
+    return observers, finders
+
+
+def detach_finders(finders: list[AfterImport]) -> None:
+    """Those whose framework was never imported wait no longer."""
+    for finder in finders:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+
+
 def observe(
     target: Target, directory: Path, *, announce: Callable[[Facts], None] | None = None, limit: int = 0,
     suspicious: Callable[[int], bool] | None = None, light: bool = False,
@@ -173,43 +241,11 @@ def observe(
     except OSError as error:
         writer = None
         run.notes.append(f"no trace was written: {directory}: {error.strerror}")
-    observer: list[Any] = []
-
-    def torch_is_there() -> None:
-        try:
-            from unstuck.observe.torch_loop import Observer
-
-            watching = Observer(
-                writer, run, announce=announce, limit=limit, suspicious=suspicious, light=light,
-                before_backward_once=before_backward_once,
-            )  # fmt: skip
-            observer.append(watching)
-            watching.install()
-            import torch
-
-            run.framework = run.framework or f"torch {torch.__version__}"
-        except Exception as error:
-            run.own_errors.append(f"torch could not be observed: {type(error).__name__}: {error}")
-
-    def keras_is_there() -> None:
-        try:
-            from unstuck.observe import keras_callback
-
-            watching = keras_callback.Observer(
-                writer, run, announce=announce, limit=limit, light=light, aside=partial(_aside, observer)
-            )  # fmt: skip
-            observer.append(watching)
-            watching.install()
-        except Exception as error:
-            run.own_errors.append(f"Keras could not be observed: {type(error).__name__}: {error}")
-
-    finders = []
-    for name, there in (("torch", torch_is_there), ("keras", keras_is_there)):
-        if name in sys.modules:  # run from a program that has it loaded: a benchmark, a notebook
-            there()
-        else:
-            finders.append(AfterImport(name, there))
-    sys.meta_path[:0] = finders
+    observer, finders = attach(
+        writer, run, announce=announce, limit=limit, suspicious=suspicious, light=light, before_backward_once=before_backward_once
+    )
+    current = Current(run, writer, directory, observer)
+    CURRENT.append(current)
     if writer is not None:
         writer.run(run)
     saved = (list(sys.argv), list(sys.path), sys.modules.get("__main__"))
@@ -248,9 +284,8 @@ def observe(
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass
-    for finder in finders:
-        if finder in sys.meta_path:
-            sys.meta_path.remove(finder)
+    detach_finders(finders)
+    CURRENT[:] = [c for c in CURRENT if c is not current]
     for watching in observer:
         try:
             if error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):

@@ -57,9 +57,27 @@ def at(file: str, line: int, function: str = "") -> Site:
     return Site(shown(file), line, linecache.getline(file, line).strip()[:200], function)
 
 
-@cache
 def shown(file: str) -> str:
-    """Relative to the working directory where it lies below it."""
+    """Relative to the working directory where it lies below it; In[4] for a notebook's cell."""
+    return _cell(file) or _relative(file)
+
+
+def _cell(file: str) -> str:
+    """The cell that was compiled under this name; '' where it is none. IPython alone knows: the name is a hash of the code,
+    so the same code run again has the same name and another number, and nothing may be remembered."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None:
+        return ""
+    try:
+        shell = ipython.get_ipython()
+        told = shell.compile.format_code_name(file) if shell is not None else None
+    except Exception:  # an older one, or one that is being set up
+        return ""
+    return str(told[1]) if told is not None and told[0] == "Cell" else ""
+
+
+@cache
+def _relative(file: str) -> str:
     path = os.path.abspath(file)
     here = os.getcwd() + os.sep
     return path[len(here) :] if path.startswith(here) else file

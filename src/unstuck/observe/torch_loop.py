@@ -54,6 +54,16 @@ from unstuck.observe.torch_weights import Weights, any_gradient
 from unstuck.trace.facts import Break, Facts, Run
 from unstuck.trace.writer import Writer
 
+_OBSERVERS: weakref.WeakSet[Observer] = weakref.WeakSet()  # a handler of forks can never be taken back: one for all of them
+
+
+def _forked() -> None:
+    for observer in list(_OBSERVERS):
+        observer._forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
 
 class Observer(Guard):
     """Installs itself into torch, keeps the trainings, writes the trace.
@@ -147,7 +157,7 @@ class Observer(Guard):
             register_optimizer_step_pre_hook(self._pre_step()), register_optimizer_step_post_hook(self._post_step())
         ):  # fmt: skip
             self.patches.restore.append(handle.remove)
-        os.register_at_fork(after_in_child=self._forked)
+        _OBSERVERS.add(self)
         self.push_spy()
         self.start_tape()
 
@@ -164,6 +174,24 @@ class Observer(Guard):
         self.drop_spy()
         if self.record.writer is not None:
             self.record.writer.forget()
+
+    def introduce(self, models: list[Any], optimizers: list[Any]) -> None:
+        """These were made before anything was observed: an optimizer that never steps could not be missed otherwise."""
+        with self.lock:
+            for optimizer in optimizers:
+                self.origins.optimizers.setdefault(optimizer, None)
+            for model in models:
+                self.models.last_root = weakref.ref(model)
+                self.models.roots.append(self.models.last_root)
+
+    def publish(self) -> None:
+        """All that is known so far into the trace, for somebody who asks while the training goes on."""
+        self.guarded(self._publish)
+
+    def _publish(self) -> None:
+        for state in self.trainings.states:
+            strangers(state)
+            self.record.snapshot(state, final=True)
 
     # ------------------------------------------------------------------ replacements
 
