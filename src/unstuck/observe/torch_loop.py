@@ -551,7 +551,9 @@ class Observer(Guard):
                 loop = state.facts.loop
                 if max(loop.steps, state.rows) > 1 and state.first_step:
                     own = self.run.own_seconds - state.own_at_first_step
-                    loop.step_seconds = max(1e-9, state.last_step - state.first_step - own) / (max(loop.steps, state.rows) - 1)
+                    whole = state.last_step - state.first_step
+                    # In the first steps nearly all of the time is ours: what is left of it is known to a few per cent at best.
+                    loop.step_seconds = max(whole - own, 0.02 * whole, 1e-9) / (max(loop.steps, state.rows) - 1)
                 self.record.snapshot(state, final=True)
                 if self.writer is not None:
                     self.writer.flush()  # whether a thorough look is worth its price is read from the trace

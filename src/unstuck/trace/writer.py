@@ -69,7 +69,7 @@ class Writer:
         if self._rows and not self.closed:
             data = b"".join(self._rows)
             self._rows.clear()
-            os.write(self._series, data)
+            _write(self._series, data)
         self._flushed = time.monotonic()
 
     def facts(self, facts: Facts) -> None:
@@ -82,7 +82,7 @@ class Writer:
 
     def _line(self, kind: str, value: msgspec.Struct) -> None:
         if not self.closed:
-            os.write(self._facts, msgspec.json.encode({"kind": kind, "value": value}) + b"\n")
+            _write(self._facts, msgspec.json.encode({"kind": kind, "value": value}) + b"\n")
 
     def close(self) -> None:
         if not self.closed:
@@ -95,3 +95,11 @@ class Writer:
         """In a forked child: drop what the parent will write, and never write."""
         self._rows.clear()
         self.closed = True
+
+
+def _write(file: int, data: bytes) -> None:
+    """All of it, or OSError: on a disk that is nearly full a write may end in the middle of a row, and what came after it would be
+    read as other numbers."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
