@@ -55,6 +55,30 @@ def test_a_clear_fix_is_supported_by_one_seed() -> None:
     assert "reaches 0.3" in found.reason
 
 
+def climbing(end: float) -> ArmResult:
+    """An arm that was cut while it learned."""
+    skills = np.linspace(0.0, end, STEPS) ** 2 / max(end, 1e-9) + 0.002 * np.random.default_rng(0).standard_normal(STEPS)
+    return msgspec.structs.replace(arm(end), skills=skills.tolist(), losses=(CHANCE * (1 - skills)).tolist(), symptom="learning")
+
+
+def test_of_a_certain_fault_the_fix_need_not_reach_what_a_classifier_reaches_in_a_run_that_was_short() -> None:
+    still, known = arm(0.0, scale=0.002), Known(recorded_steps=STEPS, reachable=0.9)
+    assert of([still], [climbing(0.25)], known).name == "inconclusive"
+    assert of([still], [climbing(0.25)], msgspec.structs.replace(known, certain=True)).name == "supported"
+    # Another change that gets clearly further in as many steps is another matter.
+    assert of([still], [climbing(0.25)], msgspec.structs.replace(known, certain=True, best=0.9)).name == "inconclusive"
+    flat = arm(0.2, scale=0.002)
+    assert of([still], [flat], msgspec.structs.replace(known, certain=True)).name == "inconclusive"
+
+
+def test_a_beginning_is_not_refuted() -> None:
+    """A gain inside the band that is no chance and still grows when the script ends."""
+    still, known = arm(0.0, scale=0.002), Known(recorded_steps=STEPS, reachable=0.9)
+    found = of([still], [climbing(0.02)], known)
+    assert found.name == "inconclusive" and found.interval[0] > 0
+    assert of([still], [arm(0.004, scale=0.002)], known).name == "refuted"
+
+
 def test_what_changes_nothing_is_refuted_by_one_seed() -> None:
     found = of([arm(0.0)], [arm(0.001)])
     assert found.name == "refuted"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import sys
 from collections.abc import Callable
@@ -122,9 +121,16 @@ def change_dim(patches: Patches) -> None:
 # -------------------------------------------------------------------------------------------------- losses
 
 
+def copied(loss: Any) -> Any:
+    """A shallow copy. (copy.copy would ask Keras to save the loss and to load it again.)"""
+    other = object.__new__(type(loss))
+    other.__dict__.update(loss.__dict__)
+    return other
+
+
 def rewritten(loss: Any, call: Callable[[Any, Any], Any]) -> Any:
     """A copy of a loss that is computed by `call(y_true, y_pred)` -> one number a sample; reduced and weighted as before."""
-    other = copy.copy(loss)
+    other = copied(loss)
     other.call = call
     return other
 
@@ -151,7 +157,7 @@ def insert_activation(patches: Patches) -> None:
             return None
         patches.applied.count += 1
         if wanted == name and "from_logits" in options(loss):
-            other = copy.copy(loss)
+            other = copied(loss)
             other._fn_kwargs = options(loss) | {"from_logits": True}
             return other
         return rewritten(loss, lambda y, p: loss.call(y, activation(p)))
@@ -261,7 +267,7 @@ def mean_reduction(patches: Patches) -> None:
         if given.loss.reduction != "sum":
             return None
         patches.applied.count += 1
-        other = copy.copy(given.loss)
+        other = copied(given.loss)
         other.reduction = "sum_over_batch_size"
         return other
 

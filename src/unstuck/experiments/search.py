@@ -420,17 +420,18 @@ class _Search:
 
     def _verdict(self, candidate: Candidate) -> Verdict:
         arms = Arms(candidate.intervention.kind, self.results.get("", {}), self.results.get(candidate.key, {}))
-        return self._judge(arms)
+        return self._judge(arms, candidate)
 
-    def _judge(self, arms: Arms) -> Verdict:
-        found = judge(paired_up(arms), self.known())
+    def _judge(self, arms: Arms, candidate: Candidate) -> Verdict:
+        certain = candidate.finding is not None and candidate.finding.grade == "certain"
+        found = judge(paired_up(arms), msgspec.structs.replace(self.known(), certain=certain))
         return msgspec.structs.replace(found, how=self.how) if found.how else found
 
     def _group_verdict(self, members: Sequence[Candidate], left: Candidate) -> Verdict:
         """On one member: all fixes together against all but this one."""
         others = [m for m in members if m is not left]
         without = self.results.get(key_of(together(others)), {})
-        return self._judge(Arms(left.intervention.kind, without, self.results.get(key_of(together(members)), {})))
+        return self._judge(Arms(left.intervention.kind, without, self.results.get(key_of(together(members)), {})), left)
 
     def _gain(self, candidate: Candidate) -> float:
         found = self._verdict(candidate)

@@ -56,6 +56,7 @@ class Known(msgspec.Struct):
     reachable_accuracy: float | None = None  # its accuracy
     placebo: float | None = None  # gain of the arm whose intervention changes nothing
     seconds: float = 0.0
+    certain: bool = False  # the fault is a fact of the program; the question is only what it costs
 
 
 class Arms(msgspec.Struct):
@@ -286,9 +287,13 @@ def _explains(arms: Arms, scores: Scores, known: Known) -> tuple[str, str]:
     control = max(float(np.median([paired.score(c) for c in scores.control])), scores.rest)
     fixed = float(np.median([paired.score(f) for f in scores.fixed]))
     won = fixed - control
-    # An arm that was cut while it still learned has not shown how far it gets: half of the half will do.
-    share = HALF * (HALF if _rising(scores.fixed[0], won) else 1.0)
+    # An arm that was cut while it still learned has not shown how far it gets: half of the half will do. Of a fault that is
+    # certain it need not show that there is no other: only that no other change gets clearly further in as many steps.
+    rising = _rising(scores.fixed[0], won)
+    share = HALF * (HALF if rising else 1.0)
     classifier = {"skill": known.reachable, "accuracy": known.reachable_accuracy}.get(scores.what)
+    if rising and known.certain:
+        classifier = None
     there, who = max(
         (known.best if scores.what == "skill" and known.best is not None else -math.inf, "another change"),
         (classifier if classifier is not None else -math.inf, "a simple classifier"),
