@@ -59,9 +59,8 @@ def test_a_healthy_training_has_no_cause(case: detection.Case, server: detection
 
 
 def test_the_command_line_says_the_same_as_the_server(server: detection.Server) -> None:
-    for case in (SICK[0], TWINS[1]):
-        one, two = detection.observe(case), server.observe(case)
-        assert one._replace(seconds=0) == two._replace(seconds=0)
+    one, two = detection.observe(SICK[0]), server.observe(SICK[0])
+    assert one._replace(seconds=0) == two._replace(seconds=0)
 
 
 @pytest.mark.parametrize("case", SICK[::10] + TRAPS[1::24], ids=name)

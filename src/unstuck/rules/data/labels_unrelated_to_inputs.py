@@ -56,8 +56,6 @@ def check(trace: Trace) -> Finding | None:
     if learn is None or learn.classes < 2 or not learn.columns or learn.found:
         return None
     learns = symptom.of(trace).learns
-    if learns and not learn.absent and _first_pass(trace) is None:
-        return None  # it learns, and nothing but the absence of a relation would say that it does so by heart
     evidence: list[Evidence] = []
     grade = "likely"
     shift = shifted(trace)
@@ -104,14 +102,16 @@ def _asked(trace: Trace) -> bool:
 
 
 def _by_heart(trace: Trace) -> bool:
-    """Rows came again, several times, and the loss did not fall before they did (or there were too few steps to say)."""
+    """Rows came again, several times, and the loss did not fall before they did.
+
+    Where a pass is too short to show that, nothing but the absence of a relation would speak for it, and of a training that learns
+    that is not enough: it may have found what these statistics are blind to (whether two inputs are alike).
+    """
     given = _given(trace)
     if given is None or levels.steps(trace) < PASSES * _steps_once(given) or given.distinct_rows >= given.rows:
         return False
     skill, level = _first_pass(trace), levels.chance(trace)
-    if skill is None or level is None:
-        return level is not None and _steps_once(given) < FEWEST
-    return skill < levels.BAND * level
+    return skill is not None and level is not None and skill < levels.BAND * level
 
 
 def _first_pass(trace: Trace) -> float | None:
